@@ -1,0 +1,91 @@
+"""The masked-language-modelling objective, exactly: the reference, in NumPy.
+
+    Σ_{x∈D} Σ_{i∈A(x)} log Pr(x_i | x̄)
+
+`mask` makes the corrupted batch, `score` and `head` give the objective as a pair
+(sum in nats, count of selected positions) with its gradients.  ``mlm-spec list`` prints the
+requirements these functions fulfil.
+"""
+
+from __future__ import annotations
+
+from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
+from mlm_spec.errors import (
+    CapacityError,
+    DeviceError,
+    DTypeError,
+    EmptySelectionError,
+    IdRangeError,
+    ImpossibleTargetError,
+    InputError,
+    MlmSpecError,
+    NoSupportError,
+    NotFiniteError,
+    PolicyError,
+    SeedError,
+    ShapeError,
+    WordError,
+)
+from mlm_spec.head import head
+from mlm_spec.likelihood import log_likelihood, logit_gradient
+from mlm_spec.loss import loss
+from mlm_spec.masking import mask
+from mlm_spec.objective import mean_log_likelihood, score
+from mlm_spec.policy import (
+    Bernoulli,
+    Corruption,
+    FixedCount,
+    MaskingPolicy,
+    Selection,
+    Span,
+    WholeWord,
+)
+from mlm_spec.random_words import Stream, random_words, split_words, threefry4x32
+from mlm_spec.step import head_step, mask_step, raise_for_status, score_step
+from mlm_spec.thresholds import threshold
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bernoulli",
+    "CapacityError",
+    "Corruption",
+    "DTypeError",
+    "DeviceError",
+    "EmptySelectionError",
+    "FixedCount",
+    "HeadResult",
+    "IdRangeError",
+    "ImpossibleTargetError",
+    "InputError",
+    "MaskedBatch",
+    "MaskingPolicy",
+    "MlmSpecError",
+    "NoSupportError",
+    "NotFiniteError",
+    "PolicyError",
+    "ScoreResult",
+    "SeedError",
+    "Selection",
+    "ShapeError",
+    "Span",
+    "Status",
+    "Stream",
+    "WholeWord",
+    "WordError",
+    "head",
+    "head_step",
+    "log_likelihood",
+    "logit_gradient",
+    "loss",
+    "mask",
+    "mask_step",
+    "mean_log_likelihood",
+    "raise_for_status",
+    "random_words",
+    "score",
+    "score_step",
+    "split_words",
+    "threefry4x32",
+    "threshold",
+]

@@ -21,7 +21,15 @@ from typing import Any, Literal
 
 from mlm_spec.errors import PolicyError
 
-__all__ = ["Bernoulli", "Corruption", "FixedCount", "MaskingPolicy", "Selection", "Span", "WholeWord"]
+__all__ = [
+    "Bernoulli",
+    "Corruption",
+    "FixedCount",
+    "MaskingPolicy",
+    "Selection",
+    "Span",
+    "WholeWord",
+]
 
 Exact = Fraction | int | str
 Rounding = Literal["half_up", "half_even", "ceiling"]
@@ -236,7 +244,9 @@ class MaskingPolicy:
     def _check_ids(self) -> None:
         last = self.vocab_size - 1
         _integer("mask_id", self.mask_id, 0, last)
-        special = {_integer(f"special_ids[{i}]", v, 0, last) for i, v in enumerate(self.special_ids)}
+        special = {
+            _integer(f"special_ids[{i}]", v, 0, last) for i, v in enumerate(self.special_ids)
+        }
         if self.pad_id is not None:
             special.add(_integer("pad_id", self.pad_id, 0, last))
         object.__setattr__(self, "special_ids", tuple(sorted(special)))
@@ -269,7 +279,9 @@ class MaskingPolicy:
         fields: dict[str, Any] = {"law": _LAW_NAMES[type(law)]}
         for name in type(law).__dataclass_fields__:
             fields[name] = _plain(getattr(law, name))
-        corruption = {n: _plain(getattr(self.corruption, n)) for n in ("mask", "random", "keep", "unit")}
+        corruption = {
+            n: _plain(getattr(self.corruption, n)) for n in ("mask", "random", "keep", "unit")
+        }
         return {
             "selection": fields,
             "corruption": corruption,
@@ -293,7 +305,9 @@ class MaskingPolicy:
         del arguments["law"]
         if "lengths" in arguments:
             arguments["lengths"] = _sequence("selection.lengths", arguments["lengths"])
-        corruption = _take("corruption", rest.pop("corruption"), ("mask", "random", "keep"), ("unit",))
+        corruption = _take(
+            "corruption", rest.pop("corruption"), ("mask", "random", "keep"), ("unit",)
+        )
         for name in ("special_ids", "pool"):
             if name in rest and not (name == "pool" and isinstance(rest[name], str)):
                 rest[name] = _sequence(name, rest[name])
@@ -324,7 +338,9 @@ def _take(
     if missing:
         raise PolicyError(where, "without " + ", ".join(missing), "all of " + ", ".join(required))
     if unknown:
-        raise PolicyError(where, "with " + ", ".join(unknown), "only " + ", ".join((*required, *optional)))
+        raise PolicyError(
+            where, "with " + ", ".join(unknown), "only " + ", ".join((*required, *optional))
+        )
     return dict(fields)
 
 

@@ -1,0 +1,48 @@
+"""The reference as a backend: each name here is a port (docs/architecture.md).
+
+The entry point ``numpy`` of the group ``mlm_spec.backends`` is this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_spec.head import head
+from mlm_spec.loss import loss
+from mlm_spec.masking import mask
+from mlm_spec.objective import score
+from mlm_spec.policy import MaskingPolicy
+from mlm_spec.random_words import threefry4x32
+from mlm_spec.step import head_step, mask_step, raise_for_status, score_step
+
+__all__ = [
+    "head",
+    "head_step",
+    "loss",
+    "loss_reduction",
+    "mask",
+    "mask_step",
+    "policy",
+    "raise_for_status",
+    "random_words",
+    "score",
+    "score_step",
+    "versions",
+]
+
+loss_reduction = "mean"
+versions = {"numpy": np.__version__}
+
+
+def random_words(key: NDArray[np.uint32], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Threefry4x32-20 of each key and counter, all uint32 (n, 4)."""
+    return threefry4x32(key, counter)
+
+
+def policy(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy given as plain data, validated and normalised; else `PolicyError`."""
+    return MaskingPolicy.from_mapping(fields).to_mapping()
