@@ -192,7 +192,7 @@ def _requirement(name: str, chapter: str, number: int, section: list[_Line]) -> 
     if got != wanted:
         raise TextError(f"{name}:{head.number}", got, f"{wanted}, the next id of this chapter")
     parts = _split(name, section)
-    level, statement = _statement(name, parts[0])
+    level, statement = _statement(name, head, parts[0])
     _check_level_once(name, section)
     return Requirement(
         id=got,
@@ -231,8 +231,9 @@ def _check_order(name: str, line: _Line, mark: str, seen: int) -> None:
         raise TextError(f"{name}:{line.number}", mark, wanted)
 
 
-def _statement(name: str, lines: list[_Line]) -> tuple[str, str]:
-    where = f"{name}:{lines[0].number}" if lines else name
+def _statement(name: str, head: _Line, lines: list[_Line]) -> tuple[str, str]:
+    first = next((line for line in lines if line.text), head)
+    where = f"{name}:{first.number}"
     match = _LEVEL.fullmatch("\n".join(line.text for line in lines).strip())
     if match is None:
         raise TextError(where, "without its statement", "**MUST** or **SHOULD**, and one sentence")

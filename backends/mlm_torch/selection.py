@@ -1,0 +1,162 @@
+"""Which positions are selected: A(x) (chapter SEL).
+
+One function a law.  Every law is a pure function of (seed, epoch, sequence, position), of the
+candidates of the sequence, and of nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlm_spec.policy import Bernoulli, FixedCount, MaskingPolicy, Span, WholeWord
+from mlm_torch.checking import needs_words
+from mlm_torch.grouping import number_groups, smallest_in_group
+from mlm_torch.places import Places
+from mlm_torch.random_words import STREAM_RANK, STREAM_TOKEN, below, first_word, unsigned, words
+from mlm_torch.spans import cover
+from mlm_torch.thresholds import Tables, quotas, threshold
+
+__all__ = ["Selection", "find_candidates", "select_positions"]
+
+# Up to so many special ids, one comparison each is quicker than a search.
+_FEW = 8
+
+
+class Selection(NamedTuple):
+    """A(x), and who decides what it shows.
+
+    Attributes
+    ----------
+    selected : bool (B, T).
+    deciding : int32 bits (B, T), the position whose word decides the kind of a selected
+        position; None where each decides for itself.  Meaningless where not selected.
+    words : w0 .. w3 of stream 0 at each position, if the law has read them.
+    """
+
+    selected: Tensor
+    deciding: Tensor | None
+    words: tuple[Tensor, ...] | None = None
+
+
+def find_candidates(
+    tokens: Tensor, eligible: Tensor, policy: MaskingPolicy, tables: Tables
+) -> Tensor:
+    """Eligible positions whose token is not special, bool (B, T) (MLM-SEL-1)."""
+    if len(policy.special_ids) <= _FEW:
+        candidates = eligible.clone()
+        for special in policy.special_ids:
+            candidates &= tokens != special
+        return candidates
+    special = tables.special.to(tokens.dtype)
+    slot = torch.searchsorted(special, tokens, out_int32=True)
+    nearest = special[slot.clamp_(max=special.numel() - 1)]
+    return eligible & (nearest != tokens)
+
+
+def select_positions(
+    tokens: Tensor,
+    places: Places,
+    word_id: Tensor | None,
+    eligible: Tensor,
+    policy: MaskingPolicy,
+    tables: Tables,
+    key: Tensor,
+    static: bool,
+) -> Selection:
+    """Apply the policy's law.
+
+    Parameters
+    ----------
+    tokens : integer (B, T), ids in the vocabulary.
+    places, word_id, eligible : as `mlm_torch.mask` takes them, with words as int32 bits.
+    policy, tables, key : the policy, its tables on the device, and the key's int32 bits.
+    static : keep every shape independent of the data, for a compiled step.
+    """
+    candidates = find_candidates(tokens, eligible, policy, tables)
+    law, deciding = policy.selection, None
+    if needs_words(policy):
+        deciding = _word_positions(candidates, places, word_id)
+    by_word = deciding if policy.corruption.unit == "word" else None
+    if isinstance(law, Bernoulli):
+        # One pass of the generator gives the selection and, later, the corruption.
+        drawn = words(key, STREAM_TOKEN, *places)
+        return Selection(_bernoulli(candidates, drawn[0], law), by_word, drawn)
+    if isinstance(law, FixedCount):
+        counted = _counted(tokens, candidates, law, policy.pad_id)
+        return Selection(_fixed_count(candidates, counted, places, law, key), by_word)
+    if isinstance(law, WholeWord):
+        return Selection(_whole_word(candidates, deciding, places, law, key), by_word)
+    return _span(candidates, places, law, key, policy.corruption.unit, by_word, static)
+
+
+def _bernoulli(candidates: Tensor, w0: Tensor, law: Bernoulli) -> Tensor:
+    """w0(stream 0) < T(rate) (MLM-SEL-2)."""
+    return candidates & below(w0, threshold(law.rate))
+
+
+def _counted(tokens: Tensor, candidates: Tensor, law: FixedCount, pad_id: int | None) -> Tensor:
+    """The positions that n counts (MLM-SEL-4)."""
+    if law.base == "eligible":
+        return candidates
+    return torch.ones_like(candidates) if pad_id is None else tokens != pad_id
+
+
+def _fixed_count(
+    candidates: Tensor, counted: Tensor, places: Places, law: FixedCount, key: Tensor
+) -> Tensor:
+    """The k candidates of each sequence with the smallest (w0(stream 2), position) (MLM-SEL-5)."""
+    columns = candidates.shape[1]
+    group = number_groups(_sequence(places))
+    zeros = torch.zeros_like(group)
+    sizes = zeros.scatter_add(1, group, torch.ones_like(group))
+    n = zeros.scatter_add(1, group, counted.long())
+    k = torch.tensor(quotas(law, columns), device=group.device)[n]
+
+    word = first_word(key, STREAM_RANK, *places).long()
+    # (w0, position) as one signed number in the order of the unsigned pair.
+    rank = ((unsigned(word) - 2**31) << 32) | unsigned(places.position)
+    order = rank.argsort(dim=1, stable=True)
+    # Then by sequence, its candidates first: the rank in the group is now a difference of columns.
+    outer = (2 * group + ~candidates).gather(1, order)
+    order = order.gather(1, outer.argsort(dim=1, stable=True))
+    place = zeros.scatter(1, order, torch.arange(columns, device=group.device).expand_as(order))
+    start = sizes.cumsum(dim=1) - sizes
+    return candidates & (place - start.gather(1, group) < k.gather(1, group))
+
+
+def _word_positions(candidates: Tensor, places: Places, word_id: Tensor) -> Tensor:
+    """The smallest candidate position of each candidate's word, int32 bits (MLM-SEL-7)."""
+    group = number_groups(_sequence(places), word_id.long())
+    smallest = smallest_in_group(unsigned(places.position), candidates, group)
+    return smallest.int()
+
+
+def _whole_word(
+    candidates: Tensor, deciding: Tensor, places: Places, law: WholeWord, key: Tensor
+) -> Tensor:
+    """w0(stream 2) at the word's smallest candidate position < T(rate) (MLM-SEL-6, MLM-SEL-7)."""
+    word = first_word(key, STREAM_RANK, deciding, places.low, places.high)
+    return candidates & below(word, threshold(law.rate))
+
+
+def _span(
+    candidates: Tensor,
+    places: Places,
+    law: Span,
+    key: Tensor,
+    unit: str,
+    by_word: Tensor | None,
+    static: bool,
+) -> Selection:
+    """Candidates that a span covers; the nearest start decides for unit "span" (MLM-SEL-8)."""
+    back = cover(candidates, places, law, key, static)
+    selected = candidates & (back >= 0)
+    return Selection(selected, places.position - back if unit == "span" else by_word)
+
+
+def _sequence(places: Places) -> Tensor:
+    """The sequence ids as int64 bits: only equality matters."""
+    return (places.high.long() << 32) | unsigned(places.low)

@@ -1,0 +1,365 @@
+"""Bad calls: at least sixty for each port, each with the error it must give.
+
+A good call, and one thing wrong with it at a time.  The tables are data; nothing is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from mlm_conformance.cases.masks import MASK, PAD, SPECIAL
+from mlm_conformance.cases.model import BadCallCase, PolicyCase
+from mlm_conformance.cases.numbers import DTYPES, dtype_of, generator
+from mlm_spec import Bernoulli, Corruption, MaskingPolicy, WholeWord, split_words
+
+__all__ = [
+    "bad_calls",
+    "good_head_call",
+    "good_loss_call",
+    "good_mask_call",
+    "good_score_call",
+    "policies",
+]
+
+Call = dict[str, Any]
+
+_ROWS, _COLUMNS, _VOCAB, _WIDTH = 2, 8, 64, 16
+
+
+def good_mask_call() -> Call:
+    """A call of ``mask`` that is fine."""
+    rng = generator(0, 20)
+    shape = (_ROWS, _COLUMNS)
+    return {
+        "tokens": rng.integers(4, _VOCAB, size=shape).astype(np.int32),
+        "sequence_id": split_words(np.broadcast_to(np.array([[3], [2**40]]), shape)),
+        "position": np.broadcast_to(np.arange(_COLUMNS, dtype=np.uint32), shape).copy(),
+        "word_id": np.broadcast_to(np.arange(_COLUMNS, dtype=np.int32) // 2, shape).copy(),
+        "eligible": np.ones(shape, np.bool_),
+        "policy": MaskingPolicy(
+            Bernoulli("1/2"), Corruption("4/5", "1/10", "1/10"), _VOCAB, MASK, PAD, SPECIAL
+        ),
+        "seed": 5,
+        "epoch": 1,
+    }
+
+
+def good_score_call(dtype: str = "float32") -> Call:
+    """A call of ``score`` that is fine; positions (0, 0) and (1, 3) are selected."""
+    rng = generator(0, 21)
+    selected = np.zeros((_ROWS, _COLUMNS), np.bool_)
+    selected[0, 0] = selected[1, 3] = True
+    return {
+        "logits": rng.normal(size=(_ROWS, _COLUMNS, _VOCAB)).astype(dtype_of(dtype)),
+        "targets": rng.integers(_VOCAB, size=(_ROWS, _COLUMNS)),
+        "selected": selected,
+        "weights": np.ones((_ROWS, _COLUMNS), np.float32),
+    }
+
+
+def good_head_call(dtype: str = "float32") -> Call:
+    """A call of ``head`` that is fine; positions (0, 0) and (1, 3) are selected."""
+    rng, score = generator(0, 22), good_score_call()
+    kind = dtype_of(dtype)
+    return {
+        "hidden": rng.normal(size=(_ROWS, _COLUMNS, _WIDTH)).astype(kind),
+        "weight": rng.normal(size=(_VOCAB, _WIDTH)).astype(kind),
+        "bias": rng.normal(size=_VOCAB).astype(kind),
+        "targets": score["targets"],
+        "selected": score["selected"],
+        "weights": score["weights"],
+    }
+
+
+def good_loss_call(reduction: str) -> Call:
+    """A call of ``loss`` that is fine."""
+    score = good_score_call()
+    labels = np.where(score["selected"], score["targets"], -100).astype(np.int64)
+    items = 2 if reduction == "sum/num_items" else None
+    return {"logits": score["logits"], "labels": labels, "ignore_index": -100, "num_items": items}
+
+
+def bad_calls(port: str, reduction: str = "mean") -> tuple[BadCallCase, ...]:
+    """All bad calls of a port: ``mask``, ``score``, ``head`` or ``loss``."""
+    if port == "mask":
+        return tuple(_bad_mask_calls())
+    if port == "score":
+        return tuple(_bad_score_calls())
+    if port == "head":
+        return tuple(_bad_head_calls())
+    return tuple(_bad_loss_calls(reduction))
+
+
+def _wrong_shapes(array: Any) -> Iterator[tuple[str, Any]]:
+    """The array with an axis too few, an axis too many, and each axis off by one."""
+    yield "an axis too few", array[0]
+    yield "an axis too many", array[None]
+    for axis in range(array.ndim):
+        yield f"axis {axis} too long", np.concatenate([array, array.take([0], axis)], axis)
+        yield f"axis {axis} too short", array.take(range(array.shape[axis] - 1), axis)
+
+
+def _shapes(port: str, good: Call, *names: str) -> Iterator[BadCallCase]:
+    for name in names:
+        for about, array in _wrong_shapes(good[name]):
+            if name == "logits" and about.startswith("axis 2"):
+                continue  # another vocabulary, and a good call
+            call = {**good, name: array}
+            yield BadCallCase(port, call, "ShapeError", "", good, f"{name} with {about}")
+
+
+def _dtypes(port: str, good: Call, name: str, *kinds: str) -> Iterator[BadCallCase]:
+    for kind in kinds:
+        call = {**good, name: good[name].astype(kind)}
+        yield BadCallCase(port, call, "DTypeError", name, good, f"{name} of {kind}")
+    for other in (None, good[name].tolist()):
+        about = "None" if other is None else "a list"
+        call = {**good, name: other}
+        yield BadCallCase(port, call, "DTypeError", name, good, f"{about} for {name}")
+
+
+def _changed(array: Any, index: tuple[int, ...], value: float) -> Any:
+    other = array.copy()
+    other[index] = value
+    return other
+
+
+def _bad_mask_calls() -> Iterator[BadCallCase]:
+    good = good_mask_call()
+    # A free axis of tokens sets B and T: that array alone, longer, disagrees with all others.
+    yield from _shapes("mask", good, "tokens", "sequence_id", "position", "word_id", "eligible")
+    yield from _dtypes("mask", good, "tokens", "float32", "float64", "int16", "uint8", "bool")
+    yield from _dtypes("mask", good, "sequence_id", "int32", "int64", "uint64", "float64")
+    yield from _dtypes("mask", good, "position", "int32", "int64", "uint64", "float32")
+    yield from _dtypes("mask", good, "eligible", "int32", "uint8", "float32")
+    for kind in ("int64", "uint32", "float32"):
+        call = {**good, "word_id": good["word_id"].astype(kind)}
+        yield BadCallCase("mask", call, "DTypeError", "word_id", good, f"word_id of {kind}")
+    for kind in ("int32", "int64"):
+        for index, value in (((0, 0), -1), ((1, 7), _VOCAB), ((0, 5), 2**31 - 1), ((1, 0), -100)):
+            tokens = _changed(good["tokens"].astype(kind), index, value)
+            where = f"tokens[{index[0]}, {index[1]}]"
+            about = f"{kind} {where} = {value}"
+            yield BadCallCase(
+                "mask", {**good, "tokens": tokens}, "IdRangeError", where, good, about
+            )
+    for name in ("seed", "epoch"):
+        for value in (-1, -(2**63), 2**64, 2**80, 1.0, True, None, "7"):
+            call = {**good, name: value}
+            yield BadCallCase("mask", call, "SeedError", name, good, f"{name} {value!r}")
+    yield BadCallCase("mask", {**good, "policy": None}, "PolicyError", "policy", good, "no policy")
+    yield from _missing_words(good)
+
+
+def _missing_words(good: Call) -> Iterator[BadCallCase]:
+    policy: MaskingPolicy = good["policy"]
+    by_word = Corruption("4/5", "1/10", "1/10", unit="word")
+    for about, selection, corruption in (
+        ("whole words", WholeWord("1/2"), policy.corruption),
+        ("kinds by word", policy.selection, by_word),
+        ("whole words and kinds by word", WholeWord("1/2"), by_word),
+    ):
+        needs = MaskingPolicy(selection, corruption, _VOCAB, MASK, PAD, SPECIAL)
+        call = {**good, "policy": needs, "word_id": None}
+        yield BadCallCase("mask", call, "WordError", "word_id", good, f"{about} without word_id")
+
+
+def _bad_score_calls() -> Iterator[BadCallCase]:
+    good = good_score_call()
+    yield from _shapes("score", good, "logits", "targets", "selected", "weights")
+    yield from _bad_selection("score", good, _VOCAB)
+    yield from _dtypes("score", good, "logits", "int32", "int64", "uint8", "bool")
+    empty = {**good, "logits": good["logits"][..., :0]}
+    yield BadCallCase("score", empty, "ShapeError", "logits", good, "a vocabulary of no id")
+    for dtype in DTYPES:
+        right = good_score_call(dtype)
+        for index, where in (((0, 0), "logits[0, 0"), ((1, 3), "logits[1, 3")):
+            for value, error in ((np.nan, "NotFiniteError"), (np.inf, "NotFiniteError")):
+                logits = _changed(right["logits"], (*index, 7), value)
+                about = f"{dtype} {where}, 7] = {value}"
+                yield BadCallCase("score", {**right, "logits": logits}, error, where, right, about)
+        nothing = _changed(right["logits"], (1, 3), -np.inf)
+        yield BadCallCase(
+            "score",
+            {**right, "logits": nothing},
+            "NoSupportError",
+            "logits[1, 3",
+            right,
+            f"{dtype} logits[1, 3] all -inf",
+        )
+        target = int(right["targets"][1, 3])
+        barred = _changed(right["logits"], (1, 3, target), -np.inf)
+        yield BadCallCase(
+            "score",
+            {**right, "logits": barred},
+            "ImpossibleTargetError",
+            f"logits[1, 3, {target}]",
+            right,
+            f"{dtype} target with logit -inf",
+        )
+
+
+def _bad_selection(port: str, good: Call, vocab: int) -> Iterator[BadCallCase]:
+    """targets, selected and weights, which score and head share."""
+    yield from _dtypes(port, good, "targets", "float32", "float64", "int16", "uint8", "bool")
+    yield from _dtypes(port, good, "selected", "int32", "uint8", "float32", "int64")
+    for kind in ("int32", "bool", "uint8"):
+        call = {**good, "weights": good["weights"].astype(kind)}
+        yield BadCallCase(port, call, "DTypeError", "weights", good, f"weights of {kind}")
+    for kind in ("int32", "int64"):
+        for value in (-1, vocab, vocab + 1, -100, 2**31 - 1):
+            targets = _changed(good["targets"].astype(kind), (1, 3), value)
+            call, about = {**good, "targets": targets}, f"{kind} targets[1, 3] = {value}"
+            yield BadCallCase(port, call, "IdRangeError", "targets[1, 3]", good, about)
+    for value in (np.nan, np.inf, -np.inf):
+        weights = _changed(good["weights"], (0, 0), value)
+        call, about = {**good, "weights": weights}, f"weights[0, 0] = {value}"
+        yield BadCallCase(port, call, "NotFiniteError", "weights[0, 0]", good, about)
+
+
+def _bad_head_calls() -> Iterator[BadCallCase]:
+    good = good_head_call()
+    yield from _shapes("head", good, "hidden", "targets", "selected", "weights")
+    for about, weight in _wrong_shapes(good["weight"]):
+        if about != "axis 0 too short":  # a bias that is too long, then
+            call = {**good, "weight": weight}
+            yield BadCallCase("head", call, "ShapeError", "", good, f"weight with {about}")
+    for about, bias in (
+        ("too long", np.zeros(_VOCAB + 1)),
+        ("too short", np.zeros(_VOCAB - 1)),
+        ("of two axes", np.zeros((1, _VOCAB))),
+    ):
+        call = {**good, "bias": bias.astype(np.float32)}
+        yield BadCallCase("head", call, "ShapeError", "bias", good, f"a bias {about}")
+    yield from _bad_selection("head", good, _VOCAB)
+    yield from _dtypes("head", good, "hidden", "int32", "uint8", "bool")
+    yield from _dtypes("head", good, "weight", "float64", "float16", "int32")
+    for kind in ("float64", "float16", "int32"):
+        call = {**good, "bias": good["bias"].astype(kind)}
+        yield BadCallCase("head", call, "DTypeError", "bias", good, f"bias of {kind}")
+    for dtype in DTYPES:
+        right = good_head_call(dtype)
+        for name, index in (("hidden", (1, 3, 5)), ("weight", (7, 2)), ("bias", (9,))):
+            for value in (np.nan, np.inf):
+                changed = _changed(right[name], index, value)
+                call, about = {**right, name: changed}, f"{dtype} {value} in {name}"
+                yield BadCallCase("head", call, "NotFiniteError", "", right, about)
+
+
+def _bad_loss_calls(reduction: str) -> Iterator[BadCallCase]:
+    """The bad calls of ``score``, said with labels."""
+    good = good_loss_call(reduction)
+    for case in _bad_score_calls():
+        call = case.arguments
+        if case.about.startswith(("selected", "weights")) or "for selected" in case.about:
+            continue
+        if call["targets"] is not case.good["targets"]:
+            if not isinstance(call["targets"], np.ndarray):
+                labels = call["targets"]
+            elif call["targets"].shape != (_ROWS, _COLUMNS):
+                labels = np.full(call["targets"].shape, -100, np.int64)
+            else:
+                labels = np.where(case.good["selected"], call["targets"], -100)
+                labels = labels.astype(call["targets"].dtype)
+                if labels[1, 3] == -100 or labels.dtype.kind in "ub":
+                    continue  # that label means "not selected", or cannot be written
+        else:
+            labels = good["labels"]
+        where = case.where.replace("targets", "labels")
+        changed = {**good, "logits": call["logits"], "labels": labels}
+        yield BadCallCase("loss", changed, case.error, where, good, case.about)
+
+
+def policies() -> tuple[PolicyCase, ...]:
+    """Policies as plain data: some valid, most not, each with one thing wrong."""
+    return tuple(_valid_policies()) + tuple(_invalid_policies())
+
+
+def _policy_fields() -> dict[str, Any]:
+    policy: MaskingPolicy = good_mask_call()["policy"]
+    return policy.to_mapping()
+
+
+_LAWS: tuple[dict[str, Any], ...] = (
+    {"law": "bernoulli", "rate": "3/20"},
+    {"law": "fixed_count", "rate": "3/20", "floor": 1, "cap": 20, "base": "all",
+     "rounding": "half_even"},
+    {"law": "whole_word", "rate": "1"},
+    {"law": "span", "start": "1/100", "lengths": ["1/2", "1/2"]},
+)  # fmt: skip
+
+
+def _valid_policies() -> Iterator[PolicyCase]:
+    for law in _LAWS:
+        yield PolicyCase({**_policy_fields(), "selection": law}, True, law["law"])
+    for pool in ("all", "regular", [5], [5, 9, 63]):
+        yield PolicyCase({**_policy_fields(), "pool": pool}, True, f"pool {pool}")
+
+
+_BAD_PROBABILITIES: tuple[Any, ...] = (
+    "-1/2",
+    "3/2",
+    "1.0000001",
+    0.15,
+    None,
+    "x",
+    "1/0",
+    True,
+    2,
+    -1,
+)
+
+
+def _invalid_policies() -> Iterator[PolicyCase]:
+    fields = _policy_fields()
+
+    def bad(about: str, **changes: Any) -> PolicyCase:
+        return PolicyCase({**fields, **changes}, False, about)
+
+    for value in _BAD_PROBABILITIES:
+        yield bad(f"rate {value!r}", selection={"law": "bernoulli", "rate": value})
+        kinds = {"mask": value, "random": "0", "keep": "0"}
+        yield bad(f"mask weight {value!r}", corruption=kinds)
+    for mask, random, keep in (("1/2", "1/4", "1/8"), ("1", "1/10", "0"), ("0", "0", "0")):
+        total = Fraction(mask) + Fraction(random) + Fraction(keep)
+        kinds = {"mask": mask, "random": random, "keep": keep}
+        yield bad(f"weights of sum {total}", corruption=kinds)
+    for value in (-1, _VOCAB, 2**31, None, "3", 1.5, True):
+        yield bad(f"mask_id {value!r}", mask_id=value)
+    for value in (0, -1, 2**31, None, "64", 6.5):
+        yield bad(f"vocab_size {value!r}", vocab_size=value)
+    for value in (-1, _VOCAB, "0"):
+        yield bad(f"pad_id {value!r}", pad_id=value)
+        yield bad(f"special id {value!r}", special_ids=[0, value])
+    for pool in ([], [5, 5], [9, 5], [_VOCAB], [-1], "some", None, 5, ["5"]):
+        yield bad(f"pool {pool!r}", pool=pool)
+    yield bad("all ids special, so an empty pool", special_ids=list(range(_VOCAB)))
+    yield from _invalid_laws(bad)
+
+
+def _invalid_laws(bad: Any) -> Iterator[PolicyCase]:
+    yield bad("a law nobody knows", selection={"law": "poisson", "rate": "1/2"})
+    yield bad("a law without its rate", selection={"law": "bernoulli"})
+    yield bad("a law with a field it has not", selection={**_LAWS[0], "floor": 1})
+    yield bad("no law", selection=None)
+    yield bad("no corruption", corruption=None)
+    for change in (
+        {"rounding": "down"},
+        {"base": "words"},
+        {"floor": -1},
+        {"cap": -1},
+        {"floor": 5, "cap": 3},
+        {"floor": 1.5},
+    ):
+        yield bad(f"a count with {change}", selection={**_LAWS[1], **change})
+    for lengths in ([], ["1/2"], ["1/2", "1/4"], ["3/2", "-1/2"], "1", ["1/65"] * 65):
+        law = {"law": "span", "start": "1/2", "lengths": lengths}
+        yield bad(f"span lengths {str(lengths)[:40]}", selection=law)
+    kinds = {"mask": "4/5", "random": "1/10", "keep": "1/10"}
+    yield bad("kinds by sentence", corruption={**kinds, "unit": "sentence"})
+    yield bad("kinds by span without spans", corruption={**kinds, "unit": "span"})
+    yield bad("a field no policy has", colour="red")

@@ -1,0 +1,235 @@
+"""Cases for the maskers, and how to lay the same sequences out differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.model import MaskCase, SampleCase
+from mlm_conformance.cases.numbers import generator
+from mlm_spec import (
+    Bernoulli,
+    Corruption,
+    FixedCount,
+    MaskingPolicy,
+    Selection,
+    Span,
+    WholeWord,
+    split_words,
+)
+
+__all__ = [
+    "CLS",
+    "MASK",
+    "PAD",
+    "SEP",
+    "MaskRecipe",
+    "SampleRecipe",
+    "mask_recipes",
+    "rearrange",
+    "sample_recipes",
+]
+
+PAD, CLS, SEP, MASK = 0, 1, 2, 3
+SPECIAL = (PAD, CLS, SEP, MASK)
+ROWS = (4, 16)
+PACKED = (2, 32)
+
+RATES = ("1/2", "3/20", "3/10", "1/7", "2/3")
+KINDS = ("4/5 1/10 1/10", "1/3 1/3 1/3", "0 1 0", "1 0 0", "0 0 1", "1/2 1/2 0")
+LENGTHS = (("1",), ("1/2", "1/4", "1/4"), ("1/5", "1/5", "1/5", "1/5", "1/5"))
+COUNTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"rounding": "half_even", "floor": 1, "cap": 20, "base": "all"},
+    {"rounding": "ceiling"},
+    {"floor": 2},
+    {"cap": 3, "base": "all"},
+    {"rounding": "half_even"},
+)
+VOCABS = (32, 1000, 250_006)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRecipe:
+    """What a `MaskCase` is made from: a policy in words, and a seed for the rest."""
+
+    law: str  # "bernoulli", "count", "word" or "span"
+    rate: str
+    kinds: str  # three weights: mask, random, keep
+    unit: str
+    vocab: int
+    variant: int  # which of the law's further parameters
+    shape: tuple[int, int]
+    seed: int
+
+    def policy(self) -> MaskingPolicy:
+        """The policy these words name."""
+        pools = ("regular", "regular", "all", (5,), (4, 7, 11, 19))
+        return MaskingPolicy(
+            self._selection(),
+            Corruption(*self.kinds.split(), unit=self.unit),  # type: ignore[arg-type]
+            vocab_size=self.vocab,
+            mask_id=MASK,
+            pad_id=PAD,
+            special_ids=SPECIAL,
+            pool=pools[self.variant % len(pools)],  # type: ignore[arg-type]
+        )
+
+    def _selection(self) -> Selection:
+        rate = Fraction(self.rate)
+        if self.law == "bernoulli":
+            return Bernoulli(rate)
+        if self.law == "count":
+            return FixedCount(rate, **COUNTS[self.variant % len(COUNTS)])
+        if self.law == "word":
+            return WholeWord(rate)
+        lengths = LENGTHS[self.variant % len(LENGTHS)]
+        return Span(rate, lengths)
+
+    def build(self, run_seed: int) -> MaskCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rng = generator(run_seed, self.seed)
+        rows, columns = self.shape
+        cells = [_row(rng, columns, self.vocab) for _ in range(rows)]
+        tokens, sequence, position, words, eligible = (
+            np.stack(part) for part in zip(*cells, strict=True)
+        )
+        return MaskCase(
+            tokens.astype(rng.choice(["int32", "int64"])),
+            split_words(sequence),
+            position.astype(np.uint32),
+            words.astype(np.int32),
+            eligible,
+            self.policy(),
+            seed=_key(rng),
+            epoch=_key(rng),
+            salt=self.seed,
+            about=f"rate {self.rate}, {self.kinds} by {self.unit}",
+        )
+
+
+def _key(rng: np.random.Generator) -> int:
+    """A seed or an epoch: small, around 2³², or any of 64 bits."""
+    return int(rng.choice([0, 1, 2**32 - 1, 2**32, 2**64 - 1, int(rng.integers(2**63))]))
+
+
+Cells = tuple[NDArray[Any], ...]
+
+
+def _row(rng: np.random.Generator, columns: int, vocab: int) -> Cells:
+    """One sequence, [CLS] … [SEP] and padding; now and then not at the start of its source."""
+    length = columns if columns == 1 else int(rng.integers(max(columns // 2, 1), columns + 1))
+    tokens = np.full(columns, PAD, np.int64)
+    tokens[:length] = rng.integers(len(SPECIAL), vocab, size=length)
+    words = np.full(columns, -1, np.int64)
+    words[:length] = np.cumsum(rng.random(length) < 0.6)
+    if length > 2:
+        tokens[0], tokens[length - 1] = CLS, SEP
+        words[[0, length - 1]] = -1
+    start = int(rng.choice([0, 0, 0, 500, 2**32 - columns]))
+    sequence = np.full(columns, rng.integers(2**63), np.uint64)
+    if rng.random() < 0.3:
+        sequence %= np.uint64(1000)
+    eligible = (np.arange(columns) < length) & (rng.random(columns) < 0.95)
+    return tokens, sequence, start + np.arange(columns), words, eligible
+
+
+def mask_recipes(
+    laws: Sequence[str] = ("bernoulli", "count", "word", "span"),
+    rates: Sequence[str] = RATES,
+    kinds: Sequence[str] = KINDS,
+    units: Sequence[str] = ("token",),
+    vocabs: Sequence[int] = VOCABS,
+    shapes: Sequence[tuple[int, int]] = (ROWS,),
+) -> tuple[st.SearchStrategy[MaskRecipe], tuple[MaskRecipe, ...]]:
+    """A strategy, and the recipes that are always in: each law, each kind of weights."""
+    strategy = st.builds(
+        MaskRecipe,
+        st.sampled_from(list(laws)),
+        st.sampled_from(list(rates)),
+        st.sampled_from(list(kinds)),
+        st.sampled_from(list(units)),
+        st.sampled_from(list(vocabs)),
+        st.integers(0, 29),
+        st.sampled_from(list(shapes)),
+        st.integers(0, 2**32 - 1),
+    )
+    always = [
+        MaskRecipe(law, rates[0], kind, units[0], vocabs[0], i, shapes[0], i)
+        for i, (law, kind) in enumerate((law, kind) for law in laws for kind in kinds)
+    ]
+    return strategy, tuple(always)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecipe:
+    """What a `SampleCase` is made from: Bernoulli 15% by BERT's weights unless said otherwise."""
+
+    rate: str
+    kinds: str
+    seed: int
+    law: str = "bernoulli"
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        recipe = MaskRecipe(self.law, self.rate, self.kinds, "token", 32, 0, ROWS, self.seed)
+        case = recipe.build(run_seed)
+        real = case.eligible & ~np.isin(case.tokens, SPECIAL)
+        tokens = case.tokens.astype(np.int64)
+        about = f"rate {self.rate}, {self.kinds}"
+        return SampleCase(tokens, real, case.policy, 64, self.seed, about)
+
+
+def sample_recipes(
+    rates: Sequence[str] = ("3/20", "1/2"), kinds: Sequence[str] = ("4/5 1/10 1/10",)
+) -> tuple[st.SearchStrategy[SampleRecipe], tuple[SampleRecipe, ...]]:
+    """A strategy, and the recipes that are always in."""
+    strategy = st.builds(
+        SampleRecipe,
+        st.sampled_from(list(rates)),
+        st.sampled_from(list(kinds)),
+        st.integers(0, 2**32 - 1),
+    )
+    always = tuple(SampleRecipe(rate, kind, i) for i, rate in enumerate(rates) for kind in kinds)
+    return strategy, always
+
+
+def rearrange(
+    case: MaskCase, places: NDArray[np.int64], shape: tuple[int, int], seed: int
+) -> MaskCase:
+    """The same cells somewhere else; what is left over is padding of other sequences.
+
+    Parameters
+    ----------
+    case : (B, T).
+    places : int64 (B, T): the flat index in ``shape`` that each cell moves to; -1 leaves it out.
+    shape : (B', T').
+    seed : for the sequence ids of the padding.
+    """
+    moved = places.reshape(-1) >= 0
+    to = places.reshape(-1)[moved]
+
+    def carry(cells: NDArray[Any], filler: Any) -> NDArray[Any]:
+        flat = cells.reshape(moved.size, *cells.shape[2:])
+        out = np.empty((shape[0] * shape[1], *cells.shape[2:]), cells.dtype)
+        out[:] = filler
+        out[to] = flat[moved]
+        return out.reshape(*shape, *cells.shape[2:])
+
+    rng = generator(seed, 1)
+    spare = split_words(rng.integers(2**63, 2**64 - 1, size=shape[0] * shape[1], dtype=np.uint64))
+    assert case.word_id is not None
+    return replace(
+        case,
+        tokens=carry(case.tokens, PAD),
+        sequence_id=carry(case.sequence_id, spare),
+        position=carry(case.position, 0),
+        word_id=carry(case.word_id, -1),
+        eligible=carry(case.eligible, False),
+    )

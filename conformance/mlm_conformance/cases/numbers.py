@@ -1,0 +1,219 @@
+"""Cases for the ports that take numbers: score, head, loss.
+
+Hypothesis draws a *recipe*: a shape from a few buckets, a dtype, a family, a seed.  ``build``
+makes the case from it and the run's seed.  Few shapes, so that a compiling backend compiles few
+programs; hard inputs by name, so that they are always in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.logits import FAMILIES
+from mlm_conformance.cases.model import HeadCase, LossCase, ScoreCase
+
+__all__ = [
+    "DTYPES",
+    "HeadRecipe",
+    "LossRecipe",
+    "ScoreRecipe",
+    "dtype_of",
+    "generator",
+    "head_recipes",
+    "loss_recipes",
+    "score_recipes",
+]
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+PATTERNS = ("some", "all", "one", "none")
+
+SMALL = ((1, 1, 1), (1, 1, 2), (2, 8, 64))
+MEDIUM = (2, 4, 1000)
+LARGE = (1, 4, 30522)
+HEAD_SHAPES = ((1, 1, 4, 2), (2, 8, 16, 64), (2, 4, 16, 1000))  # B, T, d, V
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """A NumPy dtype by name, bfloat16 included."""
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def generator(run_seed: int, seed: int) -> np.random.Generator:
+    """The source of a case's contents: a function of the run's seed and the drawn one."""
+    return np.random.Generator(np.random.Philox(key=[run_seed % 2**64, seed]))
+
+
+def pattern(rng: np.random.Generator, name: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which positions are selected: bool (B, T)."""
+    if name == "all":
+        return np.ones(shape, np.bool_)
+    selected = np.zeros(shape, np.bool_)
+    if name == "some":
+        selected = rng.random(shape) < 0.5
+    if name in ("some", "one"):
+        selected.reshape(-1)[rng.integers(selected.size)] = True
+    return selected
+
+
+def upstream(rng: np.random.Generator, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
+    """Non-uniform weights, of either sign, a few of them 0."""
+    weights = np.round(rng.uniform(-2.0, 2.0, size=shape), 3)
+    weights[rng.random(shape) < 0.1] = 0.0
+    return weights.astype("float64" if dtype == "float64" else "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRecipe:
+    """What a `ScoreCase` is made from."""
+
+    shape: tuple[int, int, int]
+    dtype: str
+    family: str
+    pattern: str
+    weighted: bool
+    seed: int
+
+    def build(self, run_seed: int) -> ScoreCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rng = generator(run_seed, self.seed)
+        rows, columns, vocab = self.shape
+        logits, ids = FAMILIES[self.family](rng, rows * columns, vocab)
+        selected = pattern(rng, self.pattern, (rows, columns))
+        weights = upstream(rng, (rows, columns), self.dtype) if self.weighted else None
+        return ScoreCase(
+            logits.astype(dtype_of(self.dtype)).reshape(self.shape),
+            ids.reshape(rows, columns).astype(rng.choice(["int32", "int64"])),
+            selected,
+            weights,
+            salt=self.seed,
+            about=f"{self.family}, {self.pattern} selected",
+        )
+
+
+def score_recipes(
+    families: Sequence[str],
+    shapes: Sequence[tuple[int, int, int]] = (*SMALL, MEDIUM),
+    dtypes: Sequence[str] = DTYPES,
+    patterns: Sequence[str] = ("some", "all", "one"),
+    weighted: Sequence[bool] = (False, True),
+) -> tuple[st.SearchStrategy[ScoreRecipe], tuple[ScoreRecipe, ...]]:
+    """A strategy, and the recipes that are always in: each family, each dtype."""
+    large = [shape for shape in shapes if shape[0] * shape[1] > 1] or list(shapes)
+    strategy = st.builds(
+        ScoreRecipe,
+        st.sampled_from(list(shapes)),
+        st.sampled_from(list(dtypes)),
+        st.sampled_from(list(families)),
+        st.sampled_from(list(patterns)),
+        st.sampled_from(list(weighted)),
+        st.integers(0, 2**32 - 1),
+    )
+    always = [
+        ScoreRecipe(large[i % len(large)], dtype, family, patterns[0], weighted[-1], i)
+        for i, (family, dtype) in enumerate((f, d) for f in families for d in dtypes)
+    ]
+    return strategy, tuple(always)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecipe:
+    """What a `HeadCase` is made from."""
+
+    shape: tuple[int, int, int, int]
+    dtype: str
+    spread: float
+    pattern: str
+    weighted: bool
+    biased: bool
+    seed: int
+
+    def build(self, run_seed: int) -> HeadCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rng = generator(run_seed, self.seed)
+        rows, columns, width, vocab = self.shape
+        dtype = dtype_of(self.dtype)
+        hidden = rng.normal(size=(rows, columns, width)) * self.spread
+        weight = rng.normal(size=(vocab, width)) / np.sqrt(width)
+        bias = rng.normal(size=vocab) * 2.0
+        selected = pattern(rng, self.pattern, (rows, columns))
+        return HeadCase(
+            hidden.astype(dtype),
+            weight.astype(dtype),
+            bias.astype(dtype) if self.biased else None,
+            rng.integers(vocab, size=(rows, columns)),
+            selected,
+            upstream(rng, (rows, columns), self.dtype) if self.weighted else None,
+            salt=self.seed,
+            about=f"spread {self.spread}, {self.pattern} selected",
+        )
+
+
+def head_recipes(
+    shapes: Sequence[tuple[int, int, int, int]] = HEAD_SHAPES,
+    dtypes: Sequence[str] = DTYPES,
+    patterns: Sequence[str] = ("some", "all", "one"),
+    biased: Sequence[bool] = (True, True, False),
+) -> tuple[st.SearchStrategy[HeadRecipe], tuple[HeadRecipe, ...]]:
+    """A strategy, and the recipes that are always in: each dtype, with bias and weights."""
+    strategy = st.builds(
+        HeadRecipe,
+        st.sampled_from(list(shapes)),
+        st.sampled_from(list(dtypes)),
+        st.sampled_from([0.1, 1.0, 5.0]),
+        st.sampled_from(list(patterns)),
+        st.booleans(),
+        st.sampled_from(list(biased)),
+        st.integers(0, 2**32 - 1),
+    )
+    always = tuple(
+        HeadRecipe(shapes[-2 + i % 2], dtype, 1.0, patterns[0], True, True, i)
+        for i, dtype in enumerate(dtypes)
+    )
+    return strategy, always
+
+
+@dataclass(frozen=True, slots=True)
+class LossRecipe:
+    """What a `LossCase` is made from."""
+
+    shape: tuple[int, int, int]
+    dtype: str
+    family: str
+    pattern: str
+    seed: int
+
+    def build(self, run_seed: int) -> LossCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        score = ScoreRecipe(self.shape, self.dtype, self.family, self.pattern, False, self.seed)
+        case = score.build(run_seed)
+        labels = np.where(case.selected, case.targets, -100).astype(np.int64)
+        return LossCase(case.logits, labels, salt=self.seed, about=case.about)
+
+
+def loss_recipes(
+    families: Sequence[str],
+    shapes: Sequence[tuple[int, int, int]] = ((4, 8, 64),),
+    dtypes: Sequence[str] = ("float32",),
+    patterns: Sequence[str] = ("some", "all", "one"),
+) -> tuple[st.SearchStrategy[LossRecipe], tuple[LossRecipe, ...]]:
+    """A strategy, and the recipes that are always in: each family."""
+    strategy = st.builds(
+        LossRecipe,
+        st.sampled_from(list(shapes)),
+        st.sampled_from(list(dtypes)),
+        st.sampled_from(list(families)),
+        st.sampled_from(list(patterns)),
+        st.integers(0, 2**32 - 1),
+    )
+    always = tuple(
+        LossRecipe(shapes[0], dtypes[0], family, patterns[0], i)
+        for i, family in enumerate(families)
+    )
+    return strategy, always

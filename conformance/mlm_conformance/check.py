@@ -1,0 +1,242 @@
+"""What a check is: one requirement, one port, cases, and a judgement.
+
+    @check("MLM-SEL-2", port="mask", recipes=mask_recipes(laws=["bernoulli"]), needs=["selected"])
+    def bernoulli_selects_below_the_threshold(context, case): ...
+
+A check raises `Violation` when the requirement does not hold on the case.  It counts what it
+really saw; a check that never saw what it needs is an error, not a pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.model import Case
+from mlm_conformance.oracle import Oracle
+from mlm_conformance.process import Answer
+from mlm_conformance.results import Worst
+
+__all__ = [
+    "CHECKS",
+    "Broken",
+    "Check",
+    "Context",
+    "Fixed",
+    "Recipe",
+    "Target",
+    "Unmeasurable",
+    "Violation",
+    "check",
+    "table",
+]
+
+
+class Violation(Exception):
+    """The requirement does not hold on this case; the message says observed and expected."""
+
+
+class Broken(Exception):
+    """The target gave no answer to judge: it died, or ran out of time."""
+
+
+class Unmeasurable(Exception):
+    """What the check looks at cannot be observed here: not run, and never a pass."""
+
+
+class Recipe(Protocol):
+    """A few parameters that make a case."""
+
+    def build(self, run_seed: int) -> Any:
+        """The case."""
+
+
+class Target(Protocol):
+    """What answers calls: a child process, or an object in this one."""
+
+    def call(
+        self, port: str, /, *, measure_memory: bool = False, watch_random: bool = False, **args: Any
+    ) -> Answer:
+        """One call of one port."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What a check works with; one for each run of a check."""
+
+    target: Target
+    oracle: Oracle
+    claims: frozenset[str]
+    loss_reduction: str | None
+    device: str = "cpu"
+    seen: Counter[str] = field(default_factory=Counter)
+    worst: Worst | None = None
+    case: str = ""
+
+    def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
+        """Count what really occurred."""
+        self.seen[what] += int(count)
+
+    def answer(self, port: str, arguments: dict[str, Any], **watch: bool) -> Answer:
+        """One call, whatever comes of it; a dead or late target is `Broken`."""
+        answer = self.target.call(port, **watch, **arguments)
+        if answer.kind in ("died", "timed_out"):
+            tail = f"\n{answer.output}" if answer.output else ""
+            raise Broken(f"{port} {answer.text}{tail}")
+        return answer
+
+    def call(self, port: str, arguments: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        """One call that must succeed: its result, by field.  An error is a `Violation`."""
+        answer = self.answer(port, arguments)
+        if answer.kind == "raised":
+            assert answer.raised is not None
+            raise Violation(f"{port} raised {answer.raised.type}: {answer.raised.message}")
+        if answer.kind == "malformed":
+            raise Violation(answer.text)
+        return {k: v for k, v in answer.fields.items() if v is not None}
+
+    def require(self, holds: bool | np.bool_, message: str) -> None:
+        """A fact that must hold."""
+        if not holds:
+            raise Violation(message)
+
+    def equal(self, what: str, observed: NDArray[Any], expected: Any) -> None:
+        """Equality, entry by entry; the message names the first entry that differs."""
+        want = np.broadcast_to(np.asarray(expected), np.shape(expected))
+        seen = np.asarray(observed)
+        if seen.shape != want.shape:
+            raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}")
+        differs = seen != want
+        if differs.any():
+            first = tuple(int(i) for i in np.argwhere(differs)[0])
+            label = f"{what}[{', '.join(map(str, first))}]" if first else what
+            count = int(differs.sum())
+            more = f" ({count} of {differs.size} differ)" if count > 1 else ""
+            raise Violation(f"{label} is {seen[first]}, should be {want[first]}{more}")
+
+    def within(self, what: str, observed: NDArray[Any], expected: Any, bound: Any) -> None:
+        """|observed − expected| ≤ bound, entry by entry; keeps the worst ratio."""
+        seen = np.asarray(observed).astype(np.float64)
+        want = np.asarray(expected, dtype=np.float64)
+        limit = np.broadcast_to(np.asarray(bound, dtype=np.float64), want.shape)
+        if seen.shape != want.shape:
+            raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}")
+        if seen.size == 0:
+            return
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            error = np.where(seen == want, 0.0, np.abs(seen - want))
+            ratio = np.where(error == 0.0, 0.0, error / limit)
+        ratio = np.where(np.isnan(ratio), np.inf, ratio)  # a NaN is never within a bound
+        at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+        self._keep(Worst(float(ratio[at]), float(error[at]), float(limit[at]), what, self.case))
+        if not ratio[at] <= 1.0:
+            where = f"[{', '.join(str(int(i)) for i in at)}]" if at else ""
+            raise Violation(
+                f"{what}{where} is {seen[at]:.9g}, should be {want[at]:.9g} ± {limit[at]:.3g}"
+                f" [{self.case}, any-order bound]"
+            )
+
+    def _keep(self, worst: Worst) -> None:
+        if self.worst is None or worst.ratio > self.worst.ratio:
+            self.worst = worst
+
+
+Judge = Callable[[Context, Any], None]
+Recipes = tuple[st.SearchStrategy[Any], Sequence[Recipe]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: exactly one requirement, on one port.
+
+    Attributes
+    ----------
+    requirement : its id.
+    name : its function's name.
+    port : the method that the target must have.
+    theorem : whether it needs no reference.
+    strategy : draws recipes; None where ``always`` is the whole table.
+    always : recipes that run whatever is drawn.
+    needs : what must have been seen at least once; otherwise the check is an error.
+    result_field : an optional result without which this is not claimed, such as "grad_logits".
+    reductions : the ``loss_reduction`` values that it applies to; empty: any.
+    share : the part of a profile's examples it draws (a costly check draws fewer).
+    judge : the function.
+    """
+
+    requirement: str
+    name: str
+    port: str
+    theorem: bool
+    strategy: st.SearchStrategy[Any] | None
+    always: tuple[Recipe, ...]
+    needs: tuple[str, ...]
+    result_field: str | None
+    reductions: tuple[str, ...]
+    share: float
+    judge: Judge
+
+    @property
+    def id(self) -> str:
+        """``MLM-SEL-2/bernoulli_selects_below_the_threshold``."""
+        return f"{self.requirement}/{self.name}"
+
+
+CHECKS: list[Check] = []
+
+
+def check(
+    requirement: str,
+    *,
+    port: str,
+    recipes: Recipes,
+    needs: Sequence[str] = (),
+    theorem: bool = False,
+    result_field: str | None = None,
+    reductions: Sequence[str] = (),
+    share: float = 1.0,
+) -> Callable[[Judge], Judge]:
+    """Register a check.  ``recipes`` is a strategy and the recipes that are always in."""
+
+    def register(judge: Judge) -> Judge:
+        strategy, always = recipes
+        CHECKS.append(
+            Check(
+                requirement,
+                judge.__name__,
+                port,
+                theorem,
+                strategy,
+                tuple(always),
+                tuple(needs),
+                result_field,
+                tuple(reductions),
+                share,
+                judge,
+            )
+        )
+        return judge
+
+    return register
+
+
+def table(recipes: Sequence[Recipe]) -> Recipes:
+    """A fixed table of cases: nothing is drawn."""
+    return st.nothing(), tuple(recipes)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A recipe that is its case."""
+
+    case: Case
+
+    def build(self, run_seed: int) -> Case:
+        """The case itself."""
+        return self.case

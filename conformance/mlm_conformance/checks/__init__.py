@@ -1,0 +1,27 @@
+"""All checks, by chapter.  Importing this package registers them."""
+
+from __future__ import annotations
+
+from mlm_conformance.check import CHECKS
+from mlm_conformance.checks import (
+    bad_input,
+    corruption,
+    gradient,
+    head,
+    likelihood,
+    objective,
+    selection,
+    words,
+)
+
+__all__ = [
+    "CHECKS",
+    "bad_input",
+    "corruption",
+    "gradient",
+    "head",
+    "likelihood",
+    "objective",
+    "selection",
+    "words",
+]

@@ -1,0 +1,113 @@
+"""What several checks share: expected values of a case, with their bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
+from mlm_conformance.cases.model import MaskCase, ScoreCase
+from mlm_conformance.check import Context, Violation
+from mlm_spec import MaskedBatch
+
+__all__ = [
+    "ScoreTruth",
+    "equal_masks",
+    "expected_mask",
+    "field_of",
+    "masked",
+    "permuted",
+    "score_truth",
+]
+
+Floats = NDArray[np.float64]
+
+
+class ScoreTruth:
+    """The true answer for a `ScoreCase`, and how far off a conforming one may be.
+
+    Attributes
+    ----------
+    values, value_bounds : float64 (N,), the selected positions' log-likelihoods.
+    sum, sum_bound : floats.
+    gradient, gradient_bounds : float64 (N, V), computed when asked for.
+    """
+
+    def __init__(self, context: Context, case: ScoreCase) -> None:
+        self._case = case
+        self._result = context.oracle.score(**case.arguments())
+        self._logits = case.logits[case.selected].astype(np.float64)
+        self._targets = case.targets[case.selected]
+        how = arithmetic(case.logits.dtype.name)
+        self.values: Floats = np.asarray(self._result.log_likelihood)[case.selected]
+        self.value_bounds: Floats = value_bound(self._logits, self._targets, how)
+        self.sum = float(self._result.sum)
+        self.sum_bound = sum_bound(self.values, self.value_bounds, case.upstream, how)
+
+    @property
+    def gradient(self) -> Floats:
+        """float64 (N, V), weights included."""
+        found: Floats = np.asarray(self._result.grad_logits)[self._case.selected]
+        return found
+
+    @property
+    def gradient_bounds(self) -> Floats:
+        """float64 (N, V), with the rounding to the dtype of the logits."""
+        name = self._case.logits.dtype.name
+        how = arithmetic(name, name)
+        return gradient_bound(self._logits, self.gradient, self._case.upstream, how)
+
+
+def score_truth(context: Context, case: ScoreCase) -> ScoreTruth:
+    """The truth for a case; counts its selected positions as seen."""
+    context.saw("selected", case.selected.sum())
+    context.saw(case.logits.dtype.name, case.selected.sum())
+    return ScoreTruth(context, case)
+
+
+def field_of(result: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A field of a result, of the right shape; a wrong shape is a `Violation`."""
+    if name not in result:
+        raise Violation(f"the result has no {name}")
+    found = result[name]
+    if found.shape != shape:
+        raise Violation(f"{name} has shape {found.shape}, should be {shape}")
+    return found
+
+
+def masked(context: Context, case: MaskCase) -> MaskedBatch:
+    """The target's masks, of the right shape."""
+    result = context.call("mask", case.arguments())
+    shape = case.tokens.shape
+    return MaskedBatch(*(field_of(result, n, shape) for n in ("inputs", "targets", "selected")))
+
+
+def expected_mask(context: Context, case: MaskCase) -> MaskedBatch:
+    """The specified masks."""
+    return context.oracle.mask(**case.arguments())
+
+
+def equal_masks(context: Context, what: str, seen: MaskedBatch, want: MaskedBatch) -> None:
+    """Two masked batches are the same, bit for bit."""
+    context.equal(f"selected {what}", seen.selected, want.selected)
+    context.equal(f"inputs {what}", seen.inputs, want.inputs)
+
+
+def permuted(case: ScoreCase, order: NDArray[np.intp]) -> ScoreCase:
+    """The same positions in another order; ``order`` indexes the flat (B · T)."""
+
+    def take(array: NDArray[Any]) -> NDArray[Any]:
+        flat = array.reshape(order.size, *array.shape[2:])
+        return flat[order].reshape(array.shape)
+
+    return replace(
+        case,
+        logits=take(case.logits),
+        targets=take(case.targets),
+        selected=take(case.selected),
+        weights=None if case.weights is None else take(case.weights),
+    )

@@ -1,0 +1,246 @@
+"""Chapter COR: what selected positions show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mlm_conformance.cases.masks import (
+    MASK,
+    PACKED,
+    ROWS,
+    SPECIAL,
+    mask_recipes,
+    sample_recipes,
+)
+from mlm_conformance.cases.model import MaskCase, SampleCase
+from mlm_conformance.check import Context, check
+from mlm_conformance.checks.common import equal_masks, expected_mask, field_of, masked
+
+HALF = ("1/2",)
+EVERY = ("1",)
+
+
+@check(
+    "MLM-COR-1",
+    port="mask",
+    recipes=mask_recipes(rates=HALF),
+    needs=("selected", "unselected"),
+    theorem=True,
+)
+def unselected_positions_show_their_tokens(context: Context, case: MaskCase) -> None:
+    batch = masked(context, case)
+    other = ~batch.selected
+    context.saw("selected", batch.selected.sum())
+    context.saw("unselected", other.sum())
+    context.equal("inputs where not selected", batch.inputs[other], case.tokens[other])
+
+
+@check(
+    "MLM-COR-1",
+    port="sample",
+    recipes=sample_recipes(),
+    needs=("selected", "unselected"),
+    theorem=True,
+)
+def a_masker_leaves_unselected_tokens_alone(context: Context, case: SampleCase) -> None:
+    inputs, labels = _sampled(context, case)
+    other = labels == -100
+    context.saw("unselected", other.sum())
+    context.saw("selected", (~other).sum())
+    tokens = np.broadcast_to(case.tokens, inputs.shape)
+    context.equal("inputs where not selected", inputs[other], tokens[other])
+
+
+def _sampled(context: Context, case: SampleCase) -> tuple[np.ndarray, np.ndarray]:
+    result = context.call("sample", case.arguments())
+    shape = (case.n, *case.tokens.shape)
+    return field_of(result, "inputs", shape), field_of(result, "labels", shape)
+
+
+@check(
+    "MLM-COR-2", port="mask", recipes=mask_recipes(rates=HALF), needs=("selected",), theorem=True
+)
+def targets_are_the_original_tokens(context: Context, case: MaskCase) -> None:
+    batch = masked(context, case)
+    context.saw("selected", batch.selected.sum())
+    context.equal("targets", batch.targets, case.tokens)
+    for name in ("inputs", "targets"):
+        dtype = getattr(batch, name).dtype
+        context.require(
+            dtype == case.tokens.dtype, f"{name} has dtype {dtype}, should be {case.tokens.dtype}"
+        )
+    context.require(
+        batch.selected.dtype == np.bool_, f"selected has dtype {batch.selected.dtype}, not bool"
+    )
+
+
+@check("MLM-COR-2", port="sample", recipes=sample_recipes(), needs=("selected",), theorem=True)
+def labels_are_the_original_tokens(context: Context, case: SampleCase) -> None:
+    _, labels = _sampled(context, case)
+    selected = labels != -100
+    context.saw("selected", selected.sum())
+    tokens = np.broadcast_to(case.tokens, labels.shape)
+    context.equal("labels where selected", labels[selected], tokens[selected])
+
+
+@check(
+    "MLM-COR-3",
+    port="mask",
+    recipes=mask_recipes(rates=EVERY, units=("token",), shapes=(ROWS, PACKED)),
+    needs=("masked", "random", "kept"),
+)
+def kinds_follow_their_thresholds(context: Context, case: MaskCase) -> None:
+    want = expected_mask(context, case)
+    _count_kinds(context, case, want.inputs, want.selected)
+    context.equal("inputs", masked(context, case).inputs, want.inputs)
+
+
+def _count_kinds(
+    context: Context, case: MaskCase, inputs: np.ndarray, selected: np.ndarray
+) -> None:
+    shown, original = inputs[selected], case.tokens[selected]
+    context.saw("masked", (shown == MASK).sum())
+    context.saw("kept", (shown == original).sum())
+    context.saw("random", ((shown != original) & (shown != MASK)).sum())
+
+
+@check(
+    "MLM-COR-4",
+    port="mask",
+    recipes=mask_recipes(rates=EVERY, kinds=("1 0 0",)),
+    needs=("selected",),
+    theorem=True,
+)
+def mask_weight_1_shows_the_mask_id(context: Context, case: MaskCase) -> None:
+    batch = masked(context, case)
+    context.saw("selected", batch.selected.sum())
+    shown = batch.inputs[batch.selected]
+    context.equal("inputs where selected", shown, np.full(shown.shape, MASK))
+
+
+@check(
+    "MLM-COR-4",
+    port="sample",
+    recipes=sample_recipes(kinds=("1 0 0", "4/5 0 1/5")),
+    needs=("selected",),
+    theorem=True,
+)
+def a_masker_without_random_ids_shows_mask_or_original(context: Context, case: SampleCase) -> None:
+    inputs, labels = _sampled(context, case)
+    selected = labels != -100
+    context.saw("selected", selected.sum())
+    kept = (inputs == labels) & (case.policy.corruption.keep > 0)
+    odd = selected & (inputs != MASK) & ~kept
+    context.equal("ids that may not be shown", inputs[odd], np.zeros(0, inputs.dtype))
+
+
+@check(
+    "MLM-COR-5",
+    port="mask",
+    recipes=mask_recipes(rates=EVERY, kinds=("0 1 0",), vocabs=(32,), shapes=(PACKED,)),
+    needs=("selected",),
+    theorem=True,
+)
+def random_ids_lie_in_the_pool(context: Context, case: MaskCase) -> None:
+    batch = masked(context, case)
+    context.saw("selected", batch.selected.sum())
+    pool = case.policy.pool
+    allowed = np.arange(case.policy.vocab_size)
+    if pool == "regular":
+        allowed = np.setdiff1d(allowed, SPECIAL)
+    elif pool != "all":
+        allowed = np.array(pool)
+    shown = batch.inputs[batch.selected]
+    outside = shown[~np.isin(shown, allowed)]
+    context.equal("random ids outside the pool", outside, np.zeros(0, shown.dtype))
+
+
+@check(
+    "MLM-COR-5",
+    port="sample",
+    recipes=sample_recipes(rates=("1/2",), kinds=("0 1 0", "1/2 1/2 0")),
+    needs=("selected",),
+    theorem=True,
+)
+def a_masker_never_draws_special_ids(context: Context, case: SampleCase) -> None:
+    inputs, labels = _sampled(context, case)
+    selected = labels != -100
+    context.saw("selected", selected.sum())
+    shown = inputs[selected]
+    barred = [i for i in SPECIAL if i != MASK or case.policy.corruption.mask == 0]
+    outside = shown[np.isin(shown, barred) | (shown < 0) | (shown >= case.policy.vocab_size)]
+    context.equal("random ids that are special or no ids", outside, np.zeros(0, shown.dtype))
+
+
+@check(
+    "MLM-COR-6",
+    port="mask",
+    recipes=mask_recipes(laws=("bernoulli",), rates=EVERY, kinds=("0 1 0",), vocabs=(32,)),
+    needs=("original redrawn",),
+    theorem=True,
+)
+def a_pool_of_one_id_is_always_shown(context: Context, case: MaskCase) -> None:
+    """Also where that id is the original: it may be redrawn."""
+    policy = replace(case.policy, pool=(9,))
+    tokens = case.tokens.copy()
+    candidate = case.eligible & ~np.isin(tokens, SPECIAL)
+    tokens[candidate & (np.arange(tokens.size).reshape(tokens.shape) % 3 == 0)] = 9
+    batch = masked(context, replace(case, policy=policy, tokens=tokens))
+    context.saw("original redrawn", (batch.selected & (tokens == 9)).sum())
+    shown = batch.inputs[batch.selected]
+    context.equal("inputs where selected", shown, np.full(shown.shape, 9))
+
+
+@check(
+    "MLM-COR-7",
+    port="mask",
+    recipes=mask_recipes(
+        laws=("word", "bernoulli", "count"),
+        rates=EVERY,
+        kinds=("1/2 0 1/2", "1/3 1/3 1/3"),
+        units=("word",),
+    ),
+    needs=("words of several pieces",),
+)
+def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
+    """With no random ids the kinds show in the inputs; with them the reference decides."""
+    want = expected_mask(context, case)
+    batch = masked(context, case)
+    assert case.word_id is not None
+    candidate = case.eligible & ~np.isin(case.tokens, SPECIAL)
+    hidden = batch.inputs == MASK
+    for row in range(ROWS[0]):
+        for word in np.unique(case.word_id[row][candidate[row]]):
+            pieces = candidate[row] & batch.selected[row] & (case.word_id[row] == word)
+            context.saw("words of several pieces", pieces.sum() > 1)
+            some, every = hidden[row][pieces].any(), hidden[row][pieces].all()
+            context.require(some == every, f"row {row}: word {word} is masked in part")
+    equal_masks(context, "by word", batch, want)
+
+
+@check(
+    "MLM-COR-8",
+    port="mask",
+    recipes=mask_recipes(laws=("span",), kinds=("1/3 1/3 1/3", "1/2 0 1/2"), units=("span",)),
+    needs=("masked", "random", "kept"),
+)
+def a_span_shares_the_kind_of_its_start(context: Context, case: MaskCase) -> None:
+    want = expected_mask(context, case)
+    _count_kinds(context, case, want.inputs, want.selected)
+    equal_masks(context, "by span", masked(context, case), want)
+
+
+@check(
+    "MLM-COR-9",
+    port="mask",
+    recipes=mask_recipes(rates=HALF),
+    needs=("arguments",),
+    theorem=True,
+)
+def the_callers_arrays_are_not_modified(context: Context, case: MaskCase) -> None:
+    answer = context.answer("mask", case.arguments())
+    context.require(answer.kind == "result", answer.text or "mask gave no result")
+    context.saw("arguments", 5)
+    context.require(not answer.mutated, f"mask modified {', '.join(answer.mutated)}")

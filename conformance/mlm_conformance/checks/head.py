@@ -1,0 +1,201 @@
+"""Chapter HED: the output layer, at selected positions only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.bounds import HeadBounds, head_bounds
+from mlm_conformance.cases.model import HeadCase
+from mlm_conformance.cases.numbers import DTYPES, dtype_of, generator, head_recipes
+from mlm_conformance.check import Context, Fixed, Unmeasurable, check, table
+from mlm_conformance.checks.common import field_of
+from mlm_spec import HeadResult, logit_gradient
+
+Floats = NDArray[np.float64]
+ORDINARY = head_recipes()
+
+
+def _wide(array: NDArray[Any]) -> Floats:
+    return array.astype(np.float64)
+
+
+def bounds_of(case: HeadCase) -> HeadBounds:
+    """Bounds of a case, at its selected positions; from the case alone."""
+    hidden, weight = _wide(case.hidden[case.selected]), _wide(case.weight)
+    bias = None if case.bias is None else _wide(case.bias)
+    targets = case.targets[case.selected]
+    logits = hidden @ weight.T + (0.0 if bias is None else bias)
+    signal = case.upstream[:, None] * logit_gradient(logits, targets)
+    name = case.hidden.dtype.name
+    return head_bounds(hidden, weight, bias, targets, case.upstream, signal, name)
+
+
+def _truth(context: Context, case: HeadCase) -> HeadResult:
+    context.saw("selected", case.selected.sum())
+    context.saw(case.hidden.dtype.name)
+    context.saw("with bias", case.bias is not None)
+    return context.oracle.head(**case.arguments())
+
+
+@check("MLM-HED-1", port="head", recipes=ORDINARY, needs=("selected", "with bias", *DTYPES))
+def value_is_that_of_the_projected_states(context: Context, case: HeadCase) -> None:
+    truth = _truth(context, case)
+    result = context.call("head", case.arguments())
+    context.equal("count", field_of(result, "count", ()), truth.count)
+    context.within("sum", field_of(result, "sum", ()), truth.sum, bounds_of(case).sum)
+
+
+@check("MLM-HED-2", port="head", recipes=ORDINARY, needs=("selected", *DTYPES))
+def hidden_states_receive_their_gradient(context: Context, case: HeadCase) -> None:
+    truth = _truth(context, case)
+    result = context.call("head", case.arguments())
+    seen = field_of(result, "grad_hidden", case.hidden.shape)[case.selected]
+    want = np.asarray(truth.grad_hidden)[case.selected]
+    context.within("grad_hidden of selected positions", seen, want, bounds_of(case).grad_hidden)
+
+
+@check("MLM-HED-3", port="head", recipes=ORDINARY, needs=("selected", *DTYPES))
+def weight_receives_its_gradient(context: Context, case: HeadCase) -> None:
+    truth = _truth(context, case)
+    result = context.call("head", case.arguments())
+    seen = field_of(result, "grad_weight", case.weight.shape)
+    context.within("grad_weight", seen, truth.grad_weight, bounds_of(case).grad_weight)
+
+
+@check(
+    "MLM-HED-4",
+    port="head",
+    recipes=head_recipes(biased=(True,)),
+    needs=("selected", "with bias", *DTYPES),
+)
+def bias_receives_its_gradient(context: Context, case: HeadCase) -> None:
+    assert case.bias is not None
+    truth = _truth(context, case)
+    result = context.call("head", case.arguments())
+    seen = field_of(result, "grad_bias", case.bias.shape)
+    context.within("grad_bias", seen, truth.grad_bias, bounds_of(case).grad_bias)
+
+
+@check(
+    "MLM-HED-5",
+    port="head",
+    recipes=head_recipes(patterns=("some", "one")),
+    needs=("unselected",),
+    theorem=True,
+)
+def unselected_hidden_states_never_matter(context: Context, case: HeadCase) -> None:
+    """NaN and infinities in them change nothing, and their own gradient is exactly 0."""
+    other = ~case.selected
+    context.saw("unselected", other.sum())
+    hidden, targets = case.hidden.copy(), case.targets.copy()
+    hidden[other] = generator(case.salt, 12).choice([np.nan, np.inf, -np.inf, 1e4])
+    targets[other] = -100
+    clean = context.call("head", case.arguments())
+    dirty = context.call("head", replace(case, hidden=hidden, targets=targets).arguments())
+    for name in clean:
+        context.equal(f"{name} with other unselected states", dirty[name], clean[name])
+    entries = field_of(clean, "grad_hidden", case.hidden.shape)[other]
+    context.equal("grad_hidden where not selected", entries, np.zeros(entries.shape))
+
+
+@check(
+    "MLM-HED-6",
+    port="head",
+    recipes=head_recipes(patterns=("none",)),
+    needs=("positions",),
+    theorem=True,
+)
+def nothing_selected_leaves_all_gradients_zero(context: Context, case: HeadCase) -> None:
+    context.saw("positions", case.selected.size)
+    result = context.call("head", case.arguments())
+    for name, value in result.items():
+        context.equal(f"{name} with nothing selected", value, np.zeros(value.shape))
+
+
+@check(
+    "MLM-HED-7",
+    port="head",
+    recipes=head_recipes(patterns=("all", "some")),
+    needs=("parts",),
+    theorem=True,
+)
+def parts_add_up(context: Context, case: HeadCase) -> None:
+    """The sum and the gradients of the layer are sums over positions."""
+    pieces = generator(case.salt, 13).integers(2, size=case.selected.shape)
+    parts = [replace(case, selected=case.selected & (pieces == i)) for i in range(2)]
+    parts = [part for part in parts if part.selected.any()]
+    context.saw("parts", len(parts) > 1)
+    whole = context.call("head", case.arguments())
+    answers = [context.call("head", part.arguments()) for part in parts]
+    bounds = [bounds_of(c) for c in (case, *parts)]
+    context.equal("count of the parts", sum(a["count"] for a in answers), whole["count"])
+    for name in ("sum", "grad_weight", "grad_bias"):
+        if name not in whole:
+            continue
+        total = np.sum([_wide(a[name]) for a in answers], axis=0)
+        limit = np.sum([getattr(b, name) for b in bounds], axis=0)
+        context.within(f"{name} of the parts", total, whole[name], limit)
+
+
+def _wide_vocabulary() -> HeadCase:
+    """2,048 positions, eight of them selected: all logits would take 250 MB in float32."""
+    rng = generator(0, 14)
+    selected = np.zeros((1, 2048), np.bool_)
+    selected[0, ::256] = True
+    return HeadCase(
+        rng.normal(size=(1, 2048, 4)).astype(np.float32),
+        rng.normal(size=(30522, 4)).astype(np.float32),
+        rng.normal(size=30522).astype(np.float32),
+        rng.integers(30522, size=(1, 2048)),
+        selected,
+        None,
+        about="8 of 2048 positions selected",
+    )
+
+
+@check(
+    "MLM-HED-8",
+    port="head",
+    recipes=table([Fixed(_wide_vocabulary())]),
+    needs=("calls measured",),
+    theorem=True,
+)
+def unselected_logits_are_not_formed(context: Context, case: HeadCase) -> None:
+    """The second call's memory: all logits, in the narrowest dtype that holds them, do not fit."""
+    if context.device != "cpu":
+        raise Unmeasurable(f"the memory of {context.device} is not seen from outside")
+    context.call("head", case.arguments())  # what a first call sets up is not at issue
+    answer = context.answer("head", case.arguments(), measure_memory=True)
+    context.require(answer.kind == "result", answer.text or "head gave no result")
+    if answer.peak_growth is None:
+        raise Unmeasurable("this system does not say what memory a call took")
+    context.saw("calls measured")
+    limit = case.selected.size * len(case.weight) * case.hidden.dtype.itemsize
+    context.within("bytes of memory", np.asarray(answer.peak_growth), 0.0, limit)
+
+
+@check("MLM-HED-9", port="head", recipes=ORDINARY, needs=("selected", *DTYPES), theorem=True)
+def results_have_the_shapes_and_dtypes_of_their_inputs(context: Context, case: HeadCase) -> None:
+    context.saw("selected", case.selected.sum())
+    context.saw(case.hidden.dtype.name)
+    result = context.call("head", case.arguments())
+    for name, like in (
+        ("grad_hidden", case.hidden),
+        ("grad_weight", case.weight),
+        ("grad_bias", case.bias),
+    ):
+        if like is None:
+            context.require(name not in result, f"{name} without a bias is not None")
+            continue
+        seen = field_of(result, name, like.shape)
+        context.require(
+            seen.dtype == like.dtype, f"{name} has dtype {seen.dtype}, should be {like.dtype}"
+        )
+    least = dtype_of("float64" if case.hidden.dtype.name == "float64" else "float32")
+    dtype = field_of(result, "sum", ()).dtype
+    wide = dtype.name in ("float32", "float64") and dtype.itemsize >= least.itemsize
+    context.require(wide, f"sum has dtype {dtype}, should be {least} or wider")

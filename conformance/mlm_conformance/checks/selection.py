@@ -1,0 +1,229 @@
+"""Chapter SEL: which positions are selected, and what that must not depend on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.masks import (
+    PACKED,
+    PAD,
+    RATES,
+    ROWS,
+    mask_recipes,
+    rearrange,
+    sample_recipes,
+)
+from mlm_conformance.cases.model import MaskCase, SampleCase
+from mlm_conformance.cases.numbers import generator
+from mlm_conformance.check import Context, check
+from mlm_conformance.checks.common import expected_mask, field_of, masked
+from mlm_spec import FixedCount, MaskedBatch
+
+Places = NDArray[np.int64]
+ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
+
+
+def _candidates(case: MaskCase) -> NDArray[np.bool_]:
+    return case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+
+
+@check(
+    "MLM-SEL-1",
+    port="mask",
+    recipes=mask_recipes(rates=("1", "1/2"), kinds=("1/3 1/3 1/3",)),
+    needs=("special ids", "ineligible", "padding"),
+    theorem=True,
+)
+def only_candidates_are_selected(context: Context, case: MaskCase) -> None:
+    candidate = _candidates(case)
+    context.saw("special ids", (np.isin(case.tokens, case.policy.special_ids)).sum())
+    context.saw("ineligible", (~case.eligible).sum())
+    context.saw("padding", (case.tokens == PAD).sum())
+    selected = masked(context, case).selected
+    context.equal("selected where not a candidate", selected & ~candidate, selected & False)
+
+
+@check(
+    "MLM-SEL-1",
+    port="sample",
+    recipes=sample_recipes(),
+    needs=("ineligible", "selected"),
+    theorem=True,
+)
+def a_masker_never_selects_what_is_not_eligible(context: Context, case: SampleCase) -> None:
+    labels = field_of(context.call("sample", case.arguments()), "labels", _drawn(case))
+    barred = np.broadcast_to(~case.eligible, labels.shape)
+    context.saw("ineligible", barred.sum())
+    context.saw("selected", (labels != -100).sum())
+    context.equal("labels where not eligible", labels[barred], np.full(int(barred.sum()), -100))
+
+
+def _drawn(case: SampleCase) -> tuple[int, ...]:
+    return (case.n, *case.tokens.shape)
+
+
+@check(
+    "MLM-SEL-2",
+    port="mask",
+    recipes=mask_recipes(laws=("bernoulli",), shapes=(ROWS, PACKED, (1, 1))),
+    needs=("selected", "unselected"),
+)
+def bernoulli_selects_below_the_threshold(context: Context, case: MaskCase) -> None:
+    _same_selection(context, case)
+
+
+def _same_selection(context: Context, case: MaskCase) -> None:
+    want = expected_mask(context, case)
+    context.saw("selected", want.selected.sum())
+    context.saw("unselected", (_candidates(case) & ~want.selected).sum())
+    context.equal("selected", masked(context, case).selected, want.selected)
+
+
+@check(
+    "MLM-SEL-3",
+    port="mask",
+    recipes=mask_recipes(rates=("1", "0"), kinds=("1/3 1/3 1/3",)),
+    needs=("at rate 0", "at rate 1"),
+    theorem=True,
+)
+def rate_0_selects_nothing_and_rate_1_everything(context: Context, case: MaskCase) -> None:
+    law = case.policy.selection
+    rate = law.start if hasattr(law, "start") else law.rate
+    if isinstance(law, FixedCount):  # without floor and cap: its rate alone decides
+        case = replace(case, policy=_with_law(case, FixedCount(rate, base=law.base)))
+    want = _candidates(case) if rate == 1 else np.zeros(case.tokens.shape, np.bool_)
+    context.saw(f"at rate {rate}", _candidates(case).sum())
+    context.equal(f"selected, at rate {rate}", masked(context, case).selected, want)
+
+
+def _with_law(case: MaskCase, law: FixedCount) -> object:
+    return replace(case.policy, selection=law)
+
+
+_COUNTED = mask_recipes(laws=("count",), kinds=("1/3 1/3 1/3",), shapes=(ROWS, PACKED))
+
+
+@check("MLM-SEL-4", port="mask", recipes=_COUNTED, needs=("sequences", "selected"))
+def each_sequence_has_its_count(context: Context, case: MaskCase) -> None:
+    want = expected_mask(context, case).selected.sum(axis=1)
+    context.saw("sequences", len(want))
+    context.saw("selected", want.sum())
+    seen = masked(context, case).selected.sum(axis=1)
+    context.equal("selected positions of each row", seen, want)
+
+
+@check("MLM-SEL-5", port="mask", recipes=_COUNTED, needs=("selected", "unselected"))
+def the_smallest_words_are_selected(context: Context, case: MaskCase) -> None:
+    _same_selection(context, case)
+
+
+_WORDS = mask_recipes(laws=("word",), kinds=("1/3 1/3 1/3",), shapes=(ROWS, PACKED))
+
+
+@check("MLM-SEL-6", port="mask", recipes=_WORDS, needs=("words of several pieces",), theorem=True)
+def pieces_of_a_word_share_the_decision(context: Context, case: MaskCase) -> None:
+    selected = masked(context, case).selected
+    assert case.word_id is not None
+    candidate = _candidates(case)
+    for row in range(len(selected)):
+        for word in np.unique(case.word_id[row][candidate[row]]):
+            pieces = candidate[row] & (case.word_id[row] == word)
+            context.saw("words of several pieces", pieces.sum() > 1)
+            some, every = selected[row][pieces].any(), selected[row][pieces].all()
+            context.require(some == every, f"row {row}: word {word} is selected in part")
+
+
+@check("MLM-SEL-7", port="mask", recipes=_WORDS, needs=("selected", "unselected"))
+def a_word_is_decided_at_its_first_candidate(context: Context, case: MaskCase) -> None:
+    _same_selection(context, case)
+
+
+@check(
+    "MLM-SEL-8",
+    port="mask",
+    recipes=mask_recipes(laws=("span",), kinds=("1/3 1/3 1/3",), shapes=(ROWS, PACKED)),
+    needs=("selected", "unselected"),
+)
+def the_union_of_spans_is_selected(context: Context, case: MaskCase) -> None:
+    _same_selection(context, case)
+
+
+def _same_cells(
+    context: Context, what: str, case: MaskCase, places: Places, shape: tuple[int, int]
+) -> None:
+    """The cells laid out anew have the masks they had."""
+    before = masked(context, case)
+    after = masked(context, rearrange(case, places, shape, case.salt))
+    _compare_cells(context, what, before, after, places)
+
+
+def _compare_cells(
+    context: Context, what: str, before: MaskedBatch, after: MaskedBatch, places: Places
+) -> None:
+    kept = places.reshape(-1) >= 0
+    to = places.reshape(-1)[kept]
+    context.saw("selected", before.selected.reshape(-1)[kept].sum())
+    for name in ("selected", "inputs"):
+        old = getattr(before, name).reshape(-1)[kept]
+        context.equal(f"{name} {what}", getattr(after, name).reshape(-1)[to], old)
+
+
+def _grid(shape: tuple[int, int]) -> Places:
+    return np.arange(shape[0] * shape[1]).reshape(shape)
+
+
+@check("MLM-SEL-9", port="mask", recipes=ANY_LAW, needs=("selected",), theorem=True)
+def masks_do_not_depend_on_batch_order_or_size(context: Context, case: MaskCase) -> None:
+    order = generator(case.salt, 7).permutation(ROWS[0])
+    _same_cells(context, "in another order of rows", case, _grid(ROWS)[order], ROWS)
+    before = masked(context, case)
+    for row in range(ROWS[0]):
+        places = np.full(ROWS, -1)
+        places[row] = np.arange(ROWS[1])
+        alone = masked(context, rearrange(case, places, (1, ROWS[1]), case.salt))
+        _compare_cells(context, f"of row {row} in a batch of its own", before, alone, places)
+
+
+@check("MLM-SEL-10", port="mask", recipes=ANY_LAW, needs=("selected", "moved"), theorem=True)
+def masks_do_not_depend_on_padding(context: Context, case: MaskCase) -> None:
+    """Without its padding, then padded at the left, the right, or both sides, to 32 columns."""
+    real = case.tokens != PAD
+    for side, shift in (("right", 0), ("left", PACKED[1] - ROWS[1]), ("both sides", 5)):
+        for half in range(2):  # two rows at a time, in the shape of the packed bucket
+            rows = slice(2 * half, 2 * half + 2)
+            places = np.full(ROWS, -1)
+            places[rows] = _grid(PACKED)[:, shift : shift + ROWS[1]]
+            places[~real] = -1
+            context.saw("moved", (places >= 0).sum())
+            _same_cells(context, f"with padding at the {side}", case, places, PACKED)
+
+
+@check("MLM-SEL-11", port="mask", recipes=ANY_LAW, needs=("selected", "packed"), theorem=True)
+def masks_do_not_depend_on_packing(context: Context, case: MaskCase) -> None:
+    """Two sequences in one row: one behind the other, and interleaved column by column."""
+    behind = _grid(PACKED).reshape(ROWS)
+    woven = _grid(PACKED).reshape(2, ROWS[1], 2).transpose(0, 2, 1).reshape(ROWS)
+    for how, places in (("behind another", behind), ("interleaved with another", woven)):
+        context.saw("packed", case.tokens.shape[0])
+        _same_cells(context, f"of a sequence {how}", case, places, PACKED)
+
+
+@check(
+    "MLM-SEL-12",
+    port="mask",
+    recipes=mask_recipes(laws=("bernoulli", "span"), rates=RATES[:2], kinds=("1/3 1/3 1/3",)),
+    needs=("selected", "cut off"),
+    theorem=True,
+)
+def bernoulli_and_span_masks_do_not_depend_on_truncation(context: Context, case: MaskCase) -> None:
+    """A window of each row, anywhere in it, moved to the first columns."""
+    rng = generator(case.salt, 8)
+    places = np.full(ROWS, -1)
+    for row in range(ROWS[0]):
+        start, stop = sorted(rng.choice(ROWS[1] + 1, size=2, replace=False))
+        places[row, start:stop] = row * ROWS[1] + np.arange(stop - start)
+    context.saw("cut off", (places < 0).sum())
+    _same_cells(context, "in a window", case, places, ROWS)

@@ -1,0 +1,224 @@
+"""Chapter RNG: the words, their key and counter, and the thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mlm_conformance.cases.masks import MASK, PAD, ROWS, SPECIAL, mask_recipes
+from mlm_conformance.cases.model import MaskCase, WordsCase
+from mlm_conformance.cases.numbers import generator
+from mlm_conformance.check import Context, Fixed, check, table
+from mlm_conformance.checks.common import equal_masks, expected_mask, field_of, masked
+from mlm_spec import Bernoulli, Corruption, MaskingPolicy, Stream, random_words, split_words
+
+# Random123's published known answers for threefry4x32, 20 rounds (kat_vectors).
+_PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+_PI_KEY = (0xA4093822, 0x299F31D0, 0x082EFA98, 0xEC4E6C89)
+_ONES = (2**32 - 1,) * 4
+_KNOWN = (
+    ("zeros", (0,) * 4, (0,) * 4, (0x9C6CA96A, 0xE17EAE66, 0xFC10ECD4, 0x5256A7D8)),
+    ("ones", _ONES, _ONES, (0x2A881696, 0x57012287, 0xF6C7446E, 0xA16A6732)),
+    ("digits of pi", _PI_KEY, _PI, (0x59CD1DBB, 0xB8879579, 0x86B5D00C, 0xAC8B6D84)),
+)
+
+
+@check(
+    "MLM-RNG-1",
+    port="random_words",
+    recipes=table(
+        [
+            Fixed(WordsCase(np.array([key], np.uint32), np.array([ctr], np.uint32), about=name))
+            for name, key, ctr, _ in _KNOWN
+        ]
+    ),
+    needs=("known answers",),
+    theorem=True,
+)
+def words_are_the_published_known_answers(context: Context, case: WordsCase) -> None:
+    answers = {name: answer for name, _, _, answer in _KNOWN}
+    result = context.call("random_words", {"key": case.key, "counter": case.counter})
+    context.saw("known answers")
+    words = field_of(result, "words", (1, 4))
+    context.equal(f"words for {case.about}", words, np.array([answers[case.about]], np.uint32))
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Random keys and counters, some of them equal in all but one bit."""
+
+    seed: int
+
+    def build(self, run_seed: int) -> WordsCase:
+        rng = generator(run_seed, self.seed)
+        key, counter = (rng.integers(2**32, size=(32, 4), dtype=np.uint32) for _ in range(2))
+        key[1:9], counter[1:9] = key[0], counter[0]
+        for row in range(1, 9):
+            array = key if row < 5 else counter
+            array[row, (row - 1) % 4] ^= np.uint32(1) << rng.integers(32, dtype=np.uint32)
+        return WordsCase(key, counter, about="random blocks")
+
+
+@check("MLM-RNG-1", port="random_words", recipes=table([_Blocks(i) for i in range(4)]))
+def words_are_threefry(context: Context, case: WordsCase) -> None:
+    result = context.call("random_words", {"key": case.key, "counter": case.counter})
+    words = field_of(result, "words", case.key.shape)
+    context.equal("words", words, context.oracle.words(case.key, case.counter))
+
+
+_WORD_RECIPES = mask_recipes(laws=("bernoulli",), rates=("1/2",), kinds=("1/3 1/3 1/3",))
+
+
+@check("MLM-RNG-2", port="mask", recipes=_WORD_RECIPES, needs=("changed seed", "changed epoch"))
+def every_bit_of_seed_and_epoch_is_in_the_key(context: Context, case: MaskCase) -> None:
+    """Only one of the four key words is not 0, in turn; and all of them."""
+    rng = generator(case.salt, 5)
+    word = int(rng.integers(1, 2**32))
+    for seed, epoch in ((word, 0), (word << 32, 0), (0, word), (0, word << 32)):
+        part = replace(case, seed=seed, epoch=epoch)
+        context.saw("changed seed", seed > 0)
+        context.saw("changed epoch", epoch > 0)
+        where = f"for seed {seed}, epoch {epoch}"
+        equal_masks(context, where, masked(context, part), expected_mask(context, part))
+
+
+@check("MLM-RNG-3", port="mask", recipes=_WORD_RECIPES, needs=("changed counter",))
+def every_word_of_the_counter_matters(context: Context, case: MaskCase) -> None:
+    """Position, and the two words of the sequence id, each over all of 32 bits."""
+    rng = generator(case.salt, 6)
+    shape = case.tokens.shape
+    full = rng.integers(2**32, size=(*shape, 3), dtype=np.uint32)
+    zero = np.zeros(shape, np.uint32)
+    base = np.stack([zero, zero], axis=-1)
+    for name, position, sequence in (
+        ("position", full[..., 0], base),
+        ("low word of the sequence id", zero, np.stack([full[..., 1], zero], axis=-1)),
+        ("high word of the sequence id", zero, np.stack([zero, full[..., 2]], axis=-1)),
+    ):
+        part = replace(case, position=position, sequence_id=sequence)
+        context.saw("changed counter", (position > 0).sum() + (sequence > 0).sum())
+        equal_masks(context, f"by {name}", masked(context, part), expected_mask(context, part))
+
+
+@check(
+    "MLM-RNG-4",
+    port="mask",
+    recipes=mask_recipes(rates=("1/2",)),
+    needs=("selected",),
+    theorem=True,
+)
+def the_same_call_gives_the_same_answer(context: Context, case: MaskCase) -> None:
+    """Twice, with another call between, and with no global random state moved."""
+    first = masked(context, case)
+    context.saw("selected", first.selected.sum())
+    masked(context, replace(case, seed=case.seed ^ 1, epoch=case.epoch ^ 1))
+    answer = context.answer("mask", case.arguments(), watch_random=True)
+    context.require(answer.kind == "result", answer.text or "the second call gave no result")
+    context.require(
+        not answer.global_random_advanced, "mask advanced a global random state of its process"
+    )
+    equal_masks(context, "the second time", masked(context, case), first)
+
+
+# p = 3/20, seed = epoch = 0: the word of the first is T − 1, that of the second is T.
+_BOUNDARY = ((2579409, 129, True), (1271431, 440, False))
+
+
+def _boundary_cases() -> Iterator[Fixed]:
+    policy = MaskingPolicy(
+        Bernoulli("3/20"), Corruption(1, 0, 0), 32, MASK, pad_id=PAD, special_ids=SPECIAL
+    )
+    for sequence, position, below in _BOUNDARY:
+        tokens = np.full(ROWS, 9, np.int32)
+        yield Fixed(
+            MaskCase(
+                tokens,
+                split_words(np.full(ROWS, sequence)),
+                np.full(ROWS, position, np.uint32),
+                np.zeros(ROWS, np.int32),
+                np.ones(ROWS, np.bool_),
+                policy,
+                seed=0,
+                epoch=0,
+                about=f"w0 is T(3/20){' − 1' if below else ''}",
+            )
+        )
+
+
+@check(
+    "MLM-RNG-5",
+    port="mask",
+    recipes=table(list(_boundary_cases())),
+    needs=("at the threshold",),
+    theorem=True,
+)
+def the_word_below_the_threshold_is_the_last_selected(context: Context, case: MaskCase) -> None:
+    below = int(case.position[0, 0]) == _BOUNDARY[0][1]
+    context.saw("at the threshold")
+    selected = masked(context, case).selected
+    context.equal("selected", selected, np.full(ROWS, below))
+
+
+@check(
+    "MLM-RNG-5",
+    port="mask",
+    recipes=mask_recipes(
+        laws=("bernoulli",),
+        rates=("1/4294967296", "4294967295/4294967296", "1/8589934592", "0", "1", "1/3"),
+        kinds=("1/3 1/3 1/3", "0 1 0", "1 0 0", "1/4294967296 4294967295/4294967296 0"),
+    ),
+    needs=("positions",),
+)
+def extreme_probabilities_are_exact(context: Context, case: MaskCase) -> None:
+    context.saw("positions", case.tokens.size)
+    equal_masks(context, f"at {case.about}", masked(context, case), expected_mask(context, case))
+
+
+@check(
+    "MLM-RNG-6",
+    port="mask",
+    recipes=mask_recipes(laws=("bernoulli",), rates=("1",), kinds=("0 1 0",), vocabs=(250_006,)),
+    needs=("random replacements",),
+)
+def random_ids_come_from_the_two_try_index(context: Context, case: MaskCase) -> None:
+    want = expected_mask(context, case)
+    context.saw("random replacements", want.selected.sum())
+    context.equal("inputs", masked(context, case).inputs, want.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _SecondTries:
+    """Positions where w2 is refused and w3 decides: about one in 23,000 at K = 250,002."""
+
+    seed: int
+
+    def build(self, run_seed: int) -> MaskCase:
+        rng = generator(run_seed, self.seed)
+        position = np.arange(2**21, dtype=np.uint32)
+        sequence = split_words(np.full(position.shape, rng.integers(2**63)))
+        _, _, w2, _ = random_words(0, 0, sequence, position, Stream.TOKEN)
+        size = 250_002
+        refused = position[w2 >= 2**32 // size * size][: ROWS[0] * ROWS[1]]
+        places = np.resize(refused, ROWS).astype(np.uint32)
+        tokens = np.full(ROWS, 9, np.int32)
+        words, eligible = np.zeros(ROWS, np.int32), np.ones(ROWS, np.bool_)
+        policy = MaskingPolicy(Bernoulli(1), Corruption(0, 1, 0), size + 4, MASK, PAD, SPECIAL)
+        sequences = np.broadcast_to(sequence[0], (*ROWS, 2)).copy()
+        about = "w2 refused"
+        return MaskCase(tokens, sequences, places, words, eligible, policy, 0, 0, 0, about)
+
+
+@check(
+    "MLM-RNG-6",
+    port="mask",
+    recipes=table([_SecondTries(0), _SecondTries(1)]),
+    needs=("second tries",),
+)
+def a_refused_word_gives_way_to_the_next(context: Context, case: MaskCase) -> None:
+    size = case.policy.pool_size
+    _, _, w2, _ = random_words(case.seed, case.epoch, case.sequence_id, case.position, Stream.TOKEN)
+    context.saw("second tries", (w2 >= 2**32 // size * size).sum())
+    want = expected_mask(context, case)
+    context.equal("inputs", masked(context, case).inputs, want.inputs)

@@ -1,0 +1,185 @@
+"""``mlm-spec``, the command line.
+
+Exit status, the same for every subcommand: 0 all that is claimed passes; 1 a requirement fails;
+2 a bad call, an unusable target, or an error without a failure; 3 the framework or the device
+is missing, or nothing passed; 130 ended by Ctrl-C.
+
+The base install has NumPy alone, so nothing else is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import mlm_spec
+from mlm_conformance import text_commands
+from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
+from mlm_spec.errors import MlmSpecError
+from mlm_spec.text import SPEC_VERSION
+
+__all__ = ["PROFILES", "main", "parser"]
+
+PROFILES = ("quick", "ci", "nightly")
+#: What the conformance extra installs, by the names that Python imports.
+_EXTRA = ("flint", "hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.  ``arguments`` None: those of the shell."""
+    options = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (BadCallError, MlmSpecError) as error:
+        print(f"mlm-spec: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mlm-spec: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    root = argparse.ArgumentParser(
+        prog="mlm-spec",
+        description="The masked-language-modelling objective: its specification and its checks.",
+        epilog="exit status: 0 all that is claimed passes; 1 a requirement fails; 2 a bad call, "
+        "an unusable target or an error; 3 framework or device missing, or nothing passed",
+        allow_abbrev=False,
+    )
+    version = f"mlm-spec {mlm_spec.__version__} (specification {SPEC_VERSION})"
+    root.add_argument("--version", action="version", version=version)
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
+    _add_check(commands)
+    _add_replay(commands)
+    _add_text(commands)
+    _add_field(commands)
+    return root
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser("check", help="check a backend", allow_abbrev=False)
+    check.add_argument("target", metavar="TARGET", help="a backend's name, or module:attribute")
+    check.add_argument("--device", metavar="D", default="cpu", help="default: cpu")
+    check.add_argument("--profile", choices=PROFILES, default="ci", help="default: ci")
+    _add_only(check, "ID", "this requirement, or all that begin so (MLM-LIK); repeatable")
+    for form in ("json", "junit", "html"):
+        check.add_argument(f"--{form}", metavar="F", help=f"write the report as {form} to F")
+    check.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
+    check.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=1)
+    _add_in_process(check)
+    check.add_argument("--time-limit", metavar="S", type=_seconds, help="seconds for one call")
+    # How `-n` speaks to its shares: progress as JSON lines on standard output, no report.
+    check.add_argument("--as-share", action="store_true", help=argparse.SUPPRESS)
+    check.set_defaults(command=_check)
+
+
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    replay = commands.add_parser("replay", help="run a simplified failing case again")
+    replay.add_argument("file", metavar="FILE", help="the file that a failure names")
+    replay.add_argument("--target", metavar="T", help="default: the target that failed")
+    replay.add_argument("--device", metavar="D", help="default: the device that it failed on")
+    _add_in_process(replay)
+    replay.set_defaults(command=_replay)
+
+
+def _add_text(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    listing = commands.add_parser("list", help="list the requirements")
+    listing.add_argument("--json", action="store_true", help="the whole text, as JSON")
+    listing.set_defaults(command=lambda o: _say(text_commands.list_requirements(o.json)))
+    show = commands.add_parser("show", help="print requirements in full")
+    show.add_argument("ids", metavar="ID", nargs="+", help="an id, or a chapter such as MLM-LIK")
+    show.set_defaults(command=lambda o: _say(text_commands.show(o.ids)))
+    cite = commands.add_parser("cite", help="how to cite the specification")
+    cite.set_defaults(command=lambda o: _say(text_commands.cite()))
+
+
+def _add_field(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    field = commands.add_parser("field", help="check implementations that people already use")
+    for form in ("json", "markdown"):
+        field.add_argument(f"--{form}", metavar="F", help=f"write the results as {form} to F")
+    _add_only(field, "NAME", "only this implementation; repeatable")
+    field.set_defaults(command=_field)
+
+
+def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
+    command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
+
+
+def _add_in_process(command: argparse.ArgumentParser) -> None:
+    say = "run the target in this process, for a debugger: no time limit, no protection"
+    command.add_argument("--in-process", action="store_true", help=say)
+
+
+def _check(options: argparse.Namespace) -> int:
+    _require_extra("check")
+    from mlm_conformance import check_command
+
+    return check_command.run(options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    _require_extra("replay")
+    from mlm_conformance import check_command
+
+    return check_command.replay_file(options)
+
+
+def _field(options: argparse.Namespace) -> int:
+    _require_extra("field")
+    from mlm_conformance.field.run import run_field
+    from mlm_conformance.reports.files import require_writable
+
+    for path in (options.json, options.markdown):
+        if path is not None:
+            require_writable(path)
+    return run_field(options.only or [], options.json, options.markdown)
+
+
+def _require_extra(command: str) -> None:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadCallError(
+            f"{command} needs the conformance extra, which is not installed "
+            f"(no {', '.join(missing)}): pip install 'mlm-spec[conformance]'"
+        )
+
+
+def _say(text: str) -> int:
+    print(text, flush=True)
+    return 0
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer in 0..2^64-1")
+    return seed
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return seconds

@@ -1,0 +1,103 @@
+"""A failure as a file: the requirement, the check, the target, and the simplified case."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlm_conformance.cases.codec import CaseError, decode_case, encode_case
+from mlm_conformance.check import Check
+from mlm_conformance.reports.files import write_atomically
+
+if TYPE_CHECKING:
+    from mlm_conformance.runner import Session
+
+__all__ = ["FAILURES", "FORMAT", "Failure", "read_failure", "reproduction", "write_failure"]
+
+FORMAT = "mlm-spec-failure/1"
+FAILURES = Path("mlm-spec-failures")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a failure file holds."""
+
+    requirement: str
+    check: str
+    target: str
+    device: str
+    message: str
+    case: Any
+
+
+def write_failure(folder: Path, session: Session, check: Check, case: Any, message: str) -> Path:
+    """Write a failure file into ``folder``; the same failure gives the same name."""
+    data = {
+        "format": FORMAT,
+        "requirement": check.requirement,
+        "check": check.name,
+        "target": session.name,
+        "device": session.device,
+        "message": message,
+        "case": encode_case(case),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    target = "".join(c if c.isalnum() else "-" for c in session.name).strip("-")[:60]
+    path = folder / f"{target}-{check.requirement}-{check.name}.json"
+    write_atomically(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def read_failure(path: Path) -> Failure:
+    """Read a failure file.
+
+    Raises
+    ------
+    CaseError : the file is not one; the message says why.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CaseError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise CaseError(f"{path} is no JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise CaseError(f"{path} is no failure file: expected format {FORMAT}")
+    names = ("requirement", "check", "target", "device", "message")
+    odd = [name for name in names if not isinstance(data.get(name), str)]
+    if odd:
+        raise CaseError(f"{path}: {', '.join(odd)} missing or no text")
+    return Failure(*(data[name] for name in names), decode_case(data.get("case")))
+
+
+def reproduction(session: Session, check: Check, case: Any) -> str:
+    """Lines of Python that show the failure again, without this suite where that is short."""
+    port, arguments = _call_of(check, case)
+    lines = ["import numpy as np, ml_dtypes", "from fractions import Fraction"]
+    lines += ["from mlm_spec import *", "from mlm_conformance.resolve import resolve"]
+    lines.append(f"target = resolve({session.name!r}, {session.device!r})")
+    shown = ", ".join(f"{name}={_literal(value)}" for name, value in arguments.items())
+    lines.append(f"print(target.{port}({shown}))")
+    return "\n".join(lines) if len(shown) < 1500 else ""
+
+
+def _call_of(check: Check, case: Any) -> tuple[str, dict[str, Any]]:
+    arguments = case.arguments if hasattr(case, "arguments") else None
+    if callable(arguments):
+        return check.port, arguments()
+    if isinstance(arguments, dict):
+        return getattr(case, "port", check.port), arguments
+    skip = ("salt", "about", "valid")
+    return check.port, {n: getattr(case, n) for n in case.__slots__ if n not in skip}
+
+
+def _literal(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        name = value.dtype.name
+        wide = value.astype("float64") if name == "bfloat16" else value
+        text = str(wide.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
+        kind = "ml_dtypes.bfloat16" if name == "bfloat16" else repr(name)
+        return f"np.array({text}, {kind})"
+    return repr(value)

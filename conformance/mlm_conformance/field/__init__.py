@@ -1,0 +1,19 @@
+"""Implementations that people use today, checked through thin adapters.
+
+    registry.py        which ones, where their adapters are, what is known of them upstream
+    run.py             `run_field`: the suite on each, in processes of their own
+    report.py          the Markdown report, and the table on the terminal
+    torch_losses.py    PyTorch's cross-entropies
+    hf_losses.py       the losses of Hugging Face's masked-language models
+    optax_losses.py    optax's cross-entropy, as it is written with
+    hf_collators.py    Hugging Face's data collators
+    keras_hub_masks.py keras-hub's mask generator
+
+An adapter translates arguments and results, and nothing else: what the suite finds is what the
+package does.  Only the adapters import a framework; nothing imports them but the process that
+answers for them, so this package itself needs none.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

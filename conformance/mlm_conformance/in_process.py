@@ -1,0 +1,89 @@
+"""A target in this very process, for a debugger (``--in-process``)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from mlm_conformance.answer import Answer, Hello, read_answer, read_hello
+from mlm_conformance.ports import check_arguments
+from mlm_conformance.resolve import TargetError, resolve
+from mlm_conformance.serving import describe, serve_call, write_reply
+from mlm_conformance.wire import read_frame, write_frame
+
+__all__ = ["InProcessTarget"]
+
+
+class InProcessTarget:
+    """A target in this process, for a debugger.
+
+    Requests and replies go through the same encoding, so arrays are copies here too and the
+    same answers are malformed.  There is no time limit, a crash ends the suite, and what the
+    target prints is not caught.
+
+    Parameters
+    ----------
+    target : a backend's name, ``module:attribute``, or the object itself.
+    device : passed on to a target that is named.
+
+    Raises
+    ------
+    TargetError, FrameworkMissing, DeviceMissing : it cannot be used.
+    """
+
+    def __init__(self, target: object, device: str = "cpu") -> None:
+        self.restarts = 0
+        self._asked = target
+        self._device = device
+        self._name = target if isinstance(target, str) else type(target).__name__
+        if self._name.startswith("exec:"):
+            raise TargetError(
+                f"{self._name} is a program of its own; it cannot run in this process"
+            )
+        self._target: Any = None
+        self.restart()
+        self._hello = read_hello(self._name, describe(self._name, self._target))
+
+    def __enter__(self) -> InProcessTarget:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def hello(self) -> Hello:
+        """What the target says of itself."""
+        return self._hello
+
+    def call(
+        self,
+        port: str,
+        /,
+        *,
+        measure_memory: bool = False,
+        watch_random: bool = False,
+        **arguments: Any,
+    ) -> Answer:
+        """As `TargetProcess.call`, without a time limit."""
+        check_arguments(port, self._hello.claims, arguments)
+        pipe = BytesIO()
+        write_frame(pipe, arguments)
+        pipe.seek(0)
+        reply = serve_call(
+            self._target,
+            port,
+            read_frame(pipe),
+            measure_memory=measure_memory,
+            random_state=watch_random,
+        )
+        pipe = BytesIO()
+        write_reply(pipe, reply)
+        pipe.seek(0)
+        return read_answer(port, read_frame(pipe), 0.0, "")
+
+    def restart(self) -> None:
+        """Make a named target anew.  Its modules stay as they are."""
+        is_name = isinstance(self._asked, str)
+        self._target = resolve(str(self._asked), self._device) if is_name else self._asked
+
+    def close(self) -> None:
+        """Nothing is open."""

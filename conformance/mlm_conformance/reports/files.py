@@ -1,0 +1,55 @@
+"""Reports go to disk whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mlm_conformance.outcomes import BadCallError
+
+__all__ = ["require_writable", "write_atomically"]
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that a report cannot be written to, before the run rather than after it.
+
+    Raises
+    ------
+    BadCallError : the folder is missing or closed to us, or the path is itself a folder.
+    """
+    target = Path(path)
+    folder = target.parent
+    if not folder.is_dir():
+        raise BadCallError(f"cannot write {target}: the folder {folder} does not exist")
+    if target.is_dir():
+        raise BadCallError(f"cannot write {target}: it is a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadCallError(f"cannot write {target}: the folder {folder} is not writable")
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` (as UTF-8) to ``path``: a reader sees the old file or the whole new one.
+
+    The text goes to a new file in the same folder, which then takes the place of ``path``.
+    """
+    target = Path(path)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, _mode(target))
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _mode(target: Path) -> int:
+    """The permissions of the file that is replaced, or those of any new file."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    # mkstemp makes private files; only setting the umask tells what it is.
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,128 @@
+"""The picture of a report: the worst error over its bound, requirement by requirement."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mlm_conformance.outcomes import Outcome
+from mlm_conformance.results import RequirementResult, RunReport
+
+__all__ = ["Point", "points", "worst_svg"]
+
+_INK, _FAINT, _GOOD, _BAD = "#010101", "#020202", "#030303", "#040404"
+#: The page owns the colours, so that light and dark follow the reader's setting.
+_VARIABLES = {_INK: "--ink", _FAINT: "--line", _GOOD: "--pass", _BAD: "--fail"}
+_DECADES_BEYOND = 0.7  # room at each end for what a logarithmic axis cannot show
+# Any: matplotlib types its keys as one closed list, which differs from version to version.
+_STYLE: Any = {
+    "svg.hashsalt": "mlm-spec",  # ids inside the picture, the same in every run
+    "svg.fonttype": "none",  # text stays text: it can be read aloud, found and copied
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One requirement in the picture.  ``failed`` is the outcome, not read off the ratio."""
+
+    id: str
+    ratio: float
+    failed: bool
+
+
+def points(report: RunReport) -> list[Point]:
+    """The requirements for which an error was compared with a bound, in the report's order."""
+    return [_point(r) for r in report.requirements if r.worst is not None]
+
+
+def worst_svg(found: Sequence[Point]) -> str | None:
+    """The picture as an ``<svg>`` element, or None where nothing was bounded.
+
+    A ratio of 0 (no error at all) stands at the left edge and one beyond every number (inf,
+    NaN) at the right edge, as triangles: a logarithmic axis has no place for them.
+    """
+    if not found:
+        return None
+    # Outside a notebook a Figure without pyplot needs no display and no global state.
+    with matplotlib.rc_context():
+        # The reader's own matplotlibrc must not change the page.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(6.4, 0.85 + 0.19 * len(found)), layout="constrained")
+        axes = figure.subplots()
+        _draw(axes, found)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata=_NO_METADATA)
+    return _inline(text.getvalue())
+
+
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+def _point(requirement: RequirementResult) -> Point:
+    assert requirement.worst is not None
+    return Point(requirement.id, requirement.worst.ratio, requirement.outcome is Outcome.FAIL)
+
+
+def _draw(axes: Axes, found: Sequence[Point]) -> None:
+    low, high = _limits([point.ratio for point in found])
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(found) - 0.3, -0.7)
+    axes.axvline(1.0, color=_INK, linewidth=1.2)
+    for row, point in enumerate(found):
+        axes.axhline(row, color=_FAINT, linewidth=0.5, zorder=0)
+        color = _BAD if point.failed else _GOOD
+        place, marker = _place(point.ratio, low, high)
+        face = color if marker == "o" or point.failed else "none"
+        axes.plot([place], [row], marker, color=color, markerfacecolor=face, clip_on=False)
+    axes.set_yticks(range(len(found)), [point.id.removeprefix("MLM-") for point in found])
+    axes.tick_params(axis="y", length=0, pad=9)
+    axes.set_xlabel("worst error ÷ its bound (log scale; at most 1 conforms)")
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _limits(ratios: Sequence[float]) -> tuple[float, float]:
+    """Whole decades around the data, with 1 always inside, and some room at both ends."""
+    # Beyond 1e-12 and 1e12 an axis of decades says nothing more than "far".
+    logs = [min(12.0, max(-12.0, math.log10(r))) for r in ratios if 0 < r < math.inf]
+    low = math.floor(min([*logs, -1.0])) - _DECADES_BEYOND
+    high = math.ceil(max([*logs, 1.0])) + _DECADES_BEYOND
+    return 10.0**low, 10.0**high
+
+
+def _place(ratio: float, low: float, high: float) -> tuple[float, str]:
+    """Where a ratio stands on the axis, and the mark that it gets."""
+    if ratio <= low:
+        return low, "<"
+    if math.isnan(ratio) or ratio >= high:
+        return high, ">"
+    return ratio, "o"
+
+
+def _inline(svg: str) -> str:
+    """The ``<svg>`` element alone, in the page's colours, as wide as its container."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    head, rest = svg.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    for color, variable in _VARIABLES.items():
+        rest = rest.replace(color, f"var({variable})")
+    label = 'role="img" aria-labelledby="plot-caption"'
+    return f"{head} {label}>{rest}"

@@ -1,0 +1,219 @@
+"""One call of a target, watched.  The child process and ``--in-process`` share this code."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import gc
+import platform
+import random
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlm_conformance.ports import MalformedAnswer, normalise
+from mlm_conformance.resolve import (
+    DeviceMissing,
+    FrameworkMissing,
+    TargetError,
+    UnknownTarget,
+    claims,
+)
+from mlm_conformance.wire import Sink, WireError, write_frame
+from mlm_spec import errors
+
+__all__ = ["describe", "failure", "reply_to", "serve_call", "write_reply"]
+
+_LONGEST = 2**16  # characters of a text in a reply
+_TRACEBACK_LINES = 20
+
+
+def describe(name: str, target: object) -> dict[str, Any]:
+    """The reply to ``hello`` of a target that was resolved."""
+    versions = getattr(target, "versions", None)
+    known = versions if isinstance(versions, Mapping) else {}
+    reduction = getattr(target, "loss_reduction", None)
+    return {
+        "name": name,
+        "claims": list(claims(target)),
+        "loss_reduction": reduction if isinstance(reduction, str) else None,
+        "versions": {str(key): str(value) for key, value in known.items()},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """The reply to ``hello`` of a target that could not be resolved."""
+    kinds = {
+        FrameworkMissing: "FrameworkMissing",
+        DeviceMissing: "DeviceMissing",
+        UnknownTarget: "UnknownTarget",
+    }
+    detail = error.detail if isinstance(error, TargetError) else ""
+    message = error.message if isinstance(error, TargetError) else str(error)
+    kind = kinds.get(type(error), "TargetError")
+    return {"failed": {"kind": kind, "message": message, "detail": detail[-_LONGEST:]}}
+
+
+def reply_to(
+    target: object, hello: Mapping[str, Any], request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The reply to one request, ``hello`` or ``call``."""
+    if request.get("do") == "hello":
+        return dict(hello)
+    if request.get("do") != "call":
+        return {"malformed": f"the request {request.get('do')!r}; expected hello, call or bye"}
+    return serve_call(
+        target,
+        request["port"],
+        request["args"],
+        measure_memory=bool(request.get("measure_memory")),
+        random_state=bool(request.get("random_state")),
+    )
+
+
+def write_reply(sink: Sink, reply: Mapping[str, Any]) -> None:
+    """Write a reply, or, if no frame can carry it, one that says so."""
+    try:
+        write_frame(sink, reply)
+    except WireError as error:
+        write_frame(sink, {"malformed": f"an answer that cannot be sent: {error}"})
+
+
+def serve_call(
+    target: object,
+    port: str,
+    arguments: Mapping[str, Any],
+    *,
+    measure_memory: bool = False,
+    random_state: bool = False,
+) -> dict[str, Any]:
+    """Call one port and say what became of it.
+
+    Parameters
+    ----------
+    target : the target.
+    port : a port that it has.
+    arguments : by name; arrays that the target may modify.
+    measure_memory : also report ``peak_growth``, in bytes.
+    random_state : also report ``global_random_advanced``.
+
+    Returns
+    -------
+    The reply: ``result``, ``raised`` or ``malformed``; ``mutated``, ``seconds`` (MLM-ERR-9,
+    MLM-COR-9, MLM-RNG-4, MLM-HED-8 rest on these).
+    """
+    watched = {n: v for n, v in arguments.items() if isinstance(v, np.ndarray | Mapping)}
+    before = {name: _snapshot(value) for name, value in watched.items()}
+    states = _global_random_states() if random_state else None
+    resident = _reset_peak() if measure_memory else None
+    reply = _attempt(target, port, arguments)
+    if measure_memory:
+        reply["peak_growth"] = _growth_since(resident)
+    if random_state:
+        reply["global_random_advanced"] = _global_random_states() != states
+    reply["mutated"] = [name for name, value in watched.items() if _snapshot(value) != before[name]]
+    return reply
+
+
+def _attempt(target: object, port: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    reply: dict[str, Any]
+    started = time.perf_counter()
+    try:
+        # An asynchronous framework has computed nothing before its arrays are asked for.
+        reply = {"result": normalise(port, getattr(target, port)(**arguments))}
+    except MalformedAnswer as error:
+        reply = {"malformed": str(error)}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a target must not end its host
+        reply = {"raised": _describe_error(error)}
+    return {**reply, "seconds": time.perf_counter() - started}
+
+
+def _snapshot(value: object) -> object:
+    """A copy to compare with later.  Bytes, not numbers: NaN equals NaN, -0.0 is not 0.0."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype, value.tobytes()
+    return copy.deepcopy(value)
+
+
+def _describe_error(error: BaseException) -> dict[str, Any]:
+    classes = [_class_name(c) for c in type(error).__mro__ if c is not object]
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return {
+        "type": classes[0],
+        "classes": classes,
+        "message": _text(error),
+        **{part: _part(error, part) for part in ("where", "got", "expected")},
+        "traceback": "\n".join(lines[-_TRACEBACK_LINES:])[-_LONGEST:],
+    }
+
+
+def _class_name(kind: type) -> str:
+    """Bare for builtins and the documented errors, else with the module."""
+    if kind.__module__ == "builtins" or getattr(errors, kind.__name__, None) is kind:
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _part(error: BaseException, name: str) -> str | None:
+    value = getattr(error, name, None)
+    return None if value is None else _text(value)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)[:_LONGEST]
+    except Exception as error:  # an exception whose text raises is still an exception
+        return f"(no text: its __str__ raised {type(error).__name__})"
+
+
+def _global_random_states() -> object:
+    """Python's and NumPy's global random states, as something that compares."""
+    return random.getstate(), _frozen(np.random.get_state(legacy=False))
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _frozen(item) for key, item in value.items()}
+    return value.tobytes() if isinstance(value, np.ndarray) else value
+
+
+def _reset_peak() -> int | None:
+    """Forget the peak of the resident memory; what is resident now, in bytes (Linux).
+
+    Memory that the allocator keeps for later is given back first, or a call that uses it again
+    would seem to need none.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # proc(5): resets the high water mark to what is resident now
+    except OSError:
+        return None
+    return _memory("VmRSS")
+
+
+def _growth_since(resident: int | None) -> int | None:
+    peak = _memory("VmHWM")
+    return None if resident is None or peak is None else max(0, peak - resident)
+
+
+def _memory(field: str) -> int | None:
+    """A line of ``/proc/self/status``, in bytes.  The kernel counts by batches of pages."""
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith(f"{field}:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,87 @@
+"""One good call of each port, before anything is judged.
+
+It separates an adapter that is broken, which is an error of every check on that port, from an
+implementation that is wrong, which is a failure of some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlm_conformance.answer import Answer, Hello
+from mlm_conformance.cases.bad import (
+    good_head_call,
+    good_loss_call,
+    good_mask_call,
+    good_score_call,
+)
+from mlm_conformance.cases.masks import SampleRecipe
+from mlm_conformance.process import Target
+
+__all__ = ["Smoke", "smoke"]
+
+
+@dataclass(frozen=True, slots=True)
+class Smoke:
+    """What came of the first call of a port.
+
+    Attributes
+    ----------
+    broken : why it is of no use; "" if it answered.
+    fields : the fields of the answer.
+    """
+
+    broken: str
+    fields: frozenset[str]
+
+
+def smoke(target: Target, hello: Hello) -> dict[str, Smoke]:
+    """Call each claimed port once."""
+    found = {}
+    for port in hello.claims:
+        answer = target.call(port, **_good_call(port, hello))
+        fields = frozenset(name for name, value in answer.fields.items() if value is not None)
+        found[port] = Smoke(_broken(answer), fields)
+    return found
+
+
+def _broken(answer: Answer) -> str:
+    if answer.kind == "result":
+        return ""
+    if answer.raised is not None:
+        last = answer.raised.traceback.strip().splitlines()[-6:]
+        return "\n".join([f"{answer.raised.type}: {answer.raised.message}", *last])
+    tail = f"\n{answer.output[-2000:]}" if answer.output else ""
+    return f"{answer.text}{tail}"
+
+
+def _good_call(port: str, hello: Hello) -> dict[str, Any]:
+    calls: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "mask": good_mask_call,
+        "mask_step": good_mask_call,
+        "score": good_score_call,
+        "score_step": lambda: {**good_score_call(), "capacity": 16},
+        "head": good_head_call,
+        "head_step": lambda: {**good_head_call(), "capacity": 16},
+        "loss": lambda: good_loss_call(hello.loss_reduction or ""),
+        "head_loss": lambda: _head_loss_call(hello.loss_reduction or ""),
+        "sample": lambda: SampleRecipe("3/20", "4/5 1/10 1/10", 0).build(0).arguments(),
+        "random_words": _words_call,
+        "policy": lambda: {"fields": good_mask_call()["policy"].to_mapping()},
+        "raise_for_status": lambda: {"status": 0, "mean": False},
+    }
+    return calls[port]()
+
+
+def _head_loss_call(reduction: str) -> dict[str, Any]:
+    layer, loss = good_head_call(), good_loss_call(reduction)
+    call = {name: layer[name] for name in ("hidden", "weight", "bias")}
+    return {**call, **{name: loss[name] for name in ("labels", "ignore_index", "num_items")}}
+
+
+def _words_call() -> dict[str, Any]:
+    return {"key": np.zeros((1, 4), np.uint32), "counter": np.zeros((1, 4), np.uint32)}
