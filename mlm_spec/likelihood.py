@@ -121,4 +121,4 @@ def pairwise_sum(values: Floats) -> Floats:
         if n % 2:
             folded = np.concatenate([folded, values[..., -1:]], axis=-1)
         values = folded
-    return values[..., 0] if values.shape[-1] else np.zeros(values.shape[:-1])
+    return values[..., 0].copy() if values.shape[-1] else np.zeros(values.shape[:-1])

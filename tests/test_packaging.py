@@ -55,8 +55,8 @@ class Environment:
         """Lend it packages of the running interpreter, and nothing else."""
         for package in packages:
             spec = find_spec(package)
-            assert spec is not None and spec.origin is not None, package
-            source = Path(spec.origin).parent
+            assert spec is not None, package
+            source = Path(str(spec.origin)).parent
             for found in (source, source.parent / f"{package}.libs"):
                 if found.is_dir():
                     (self.site_packages / found.name).symlink_to(found)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlm_jax.random_words import TOKEN, Block, words_at
-from mlm_jax.selection import Source, word_leader
+from mlm_jax.selection import word_leader
+from mlm_jax.sequences import Source
 from mlm_jax.thresholds import ANY, UNITS, MaskingPlan, below, step_value
 
 __all__ = ["corrupt", "deciding_word", "pool_id"]

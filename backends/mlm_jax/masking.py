@@ -35,7 +35,8 @@ import numpy as np
 from mlm_jax import checking
 from mlm_jax.corruption import corrupt, deciding_word
 from mlm_jax.random_words import TOKEN, key_words, words_at
-from mlm_jax.selection import Source, candidates, select_positions
+from mlm_jax.selection import candidates, select_positions
+from mlm_jax.sequences import Source
 from mlm_jax.thresholds import ANY, MaskingPlan, make_plan
 from mlm_spec.batch import MaskedBatch, Status
 from mlm_spec.errors import ShapeError, WordError

@@ -6,35 +6,23 @@ one row with one sequence id, in whatever columns, so nothing here trusts the or
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mlm_jax.counting import fixed_count
 from mlm_jax.random_words import RANK, SPAN, words_at
+from mlm_jax.sequences import (
+    Source,
+    at_column,
+    group_ends,
+    is_contiguous,
+    sorted_rows,
+    unsorted,
+)
 from mlm_jax.thresholds import ANY, LAWS, MaskingPlan, Threshold, below, step_value
 
-__all__ = ["Source", "candidates", "select_positions", "span_start", "word_leader"]
-
-
-class Source(NamedTuple):
-    """A batch of source sequences.
-
-    Attributes
-    ----------
-    tokens : int32 (B, T).
-    sequence_id : uint32 (B, T, 2), the low word first.
-    position : uint32 (B, T), in the source sequence.
-    word_id : int32 (B, T).
-    eligible : bool (B, T).
-    """
-
-    tokens: jax.Array
-    sequence_id: jax.Array
-    position: jax.Array
-    word_id: jax.Array
-    eligible: jax.Array
+__all__ = ["candidates", "select_positions", "span_start", "word_leader"]
 
 
 def candidates(source: Source, plan: MaskingPlan) -> jax.Array:
@@ -77,19 +65,8 @@ def _bernoulli(
 def _fixed_count(
     source: Source, candidate: jax.Array, w0: jax.Array, plan: MaskingPlan, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The k candidates of each sequence with the smallest (w0, position) (MLM-SEL-4, 5)."""
-    rank_word, _, _, _ = words_at(key, source.sequence_id, source.position, RANK)
-    low, high = source.sequence_id[..., 0], source.sequence_id[..., 1]
-    counted = candidate | (plan.count_all & (source.tokens != plan.pad_id))
-    ordered = _sort(high, low, ~candidate, rank_word, source.position, counted=counted)
-    high, low, not_candidate, _, _, column, counted = ordered
-    first, last = _group_ends(high, low)
-    running = jnp.cumsum(counted, axis=1, dtype=jnp.int32)
-    # What the group counts: all up to its last member, less all before its first.
-    before = _at(running, first) - _at(counted, first).astype(jnp.int32)
-    k = plan.counts[_at(running, last) - before]
-    chosen = ~not_candidate & (_columns(high) - first < k)
-    return _unsorted(chosen, column), source.position
+    """The k smallest of each sequence (MLM-SEL-4, 5)."""
+    return fixed_count(source, candidate, plan, key), source.position
 
 
 def _whole_word(
@@ -115,10 +92,10 @@ def word_leader(source: Source, candidate: jax.Array) -> jax.Array:
     Meaningful at candidates; elsewhere a word may have none.
     """
     low, high = source.sequence_id[..., 0], source.sequence_id[..., 1]
-    ordered = _sort(high, low, source.word_id, ~candidate, source.position)
-    high, low, word, _, position, column = ordered
-    first, _ = _group_ends(high, low, word)
-    return _unsorted(_at(position, first), column)
+    keys = (high, low, source.word_id, ~candidate, source.position)
+    high, low, word, _, position, column = sorted_rows(keys)
+    first, _ = group_ends(high, low, word)
+    return unsorted(at_column(position, first), column)
 
 
 def span_start(source: Source, plan: MaskingPlan, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -134,19 +111,9 @@ def span_start(source: Source, plan: MaskingPlan, key: jax.Array) -> tuple[jax.A
     covered : bool (B, T).
     start : uint32 (B, T); the position itself where not covered.
     """
-    nearest = lax.cond(
-        _is_contiguous(source), _nearest_in_row, _nearest_anywhere, source, plan, key
-    )
+    nearest = lax.cond(is_contiguous(source), _nearest_in_row, _nearest_anywhere, source, plan, key)
     covered = nearest >= 0
     return covered, source.position - jnp.maximum(nearest, 0).astype(jnp.uint32)
-
-
-def _is_contiguous(source: Source) -> jax.Array:
-    """Each column is at position 0, or next to the position of the column before it: bool ()."""
-    same = jnp.all(source.sequence_id[:, 1:] == source.sequence_id[:, :-1], axis=-1)
-    follows = same & (source.position[:, 1:] == source.position[:, :-1] + jnp.uint32(1))
-    origin = source.position == 0
-    return jnp.all(origin[:, :1]) & jnp.all(origin[:, 1:] | follows)
 
 
 def _nearest_anywhere(source: Source, plan: MaskingPlan, key: jax.Array) -> jax.Array:
@@ -191,37 +158,3 @@ def _nearer(
 
 def _shifted(x: jax.Array) -> jax.Array:
     return jnp.pad(x[:, :-1], ((0, 0), (1, 0)))
-
-
-def _sort(*keys: jax.Array, counted: jax.Array | None = None) -> list[jax.Array]:
-    """Rows sorted by the keys, with the column of each member, and what is counted.
-
-    Ties keep the order of columns.
-    """
-    rest = [_columns(keys[0])] + ([] if counted is None else [counted])
-    return list(lax.sort((*keys, *rest), dimension=1, is_stable=True, num_keys=len(keys)))
-
-
-def _columns(like: jax.Array) -> jax.Array:
-    return lax.broadcasted_iota(jnp.int32, like.shape, 1)
-
-
-def _group_ends(*keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first and the last column of each member's group, in sorted rows: int32 (B, T)."""
-    column, length = _columns(keys[0]), keys[0].shape[1]
-    changes = [key[:, 1:] != key[:, :-1] for key in keys]
-    new = jnp.any(jnp.stack(changes), axis=0)
-    opens = jnp.pad(new, ((0, 0), (1, 0)), constant_values=True)
-    closes = jnp.pad(new, ((0, 0), (0, 1)), constant_values=True)
-    first = lax.cummax(jnp.where(opens, column, 0), axis=1)
-    last = lax.cummin(jnp.where(closes, column, length), axis=1, reverse=True)
-    return first, last
-
-
-def _at(values: jax.Array, column: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(values, column, axis=1)
-
-
-def _unsorted(values: jax.Array, column: jax.Array) -> jax.Array:
-    rows = lax.broadcasted_iota(jnp.int32, values.shape, 0)
-    return jnp.zeros_like(values).at[rows, column].set(values, unique_indices=True)

@@ -73,7 +73,8 @@ class Answer:
         of the port; ``"died"`` and ``"timed_out"``, with the process.
     fields : of a result, as `mlm_conformance.ports.normalise` gives them; else empty.
     raised : the exception, for ``"raised"``.
-    text : one sentence for ``"malformed"``, ``"died"`` and ``"timed_out"``; else "".
+    text : for ``"malformed"`` a sentence that names the port; for ``"died"`` and ``"timed_out"``
+        what the process did, such as ``"ended with status 3"``; else "".
     mutated : the arguments that the call modified.
     seconds : in the target; until the end was noticed where it did not answer.
     peak_growth : bytes by which the resident memory of the process rose at its highest, or None

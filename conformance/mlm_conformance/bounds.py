@@ -147,7 +147,8 @@ def sum_bound(values: Floats, bounds: Floats, weights: Floats, how: Arithmetic) 
     """
     size = np.abs(weights) * (np.abs(values) + bounds)
     count = len(values)
-    bound = (np.abs(weights) * bounds).sum() + gamma(count, how.unit) * size.sum()
+    # n − 1 additions, the product, and a float64 weight brought to float32
+    bound = (np.abs(weights) * bounds).sum() + gamma(count + 1, how.unit) * size.sum()
     bound += how.output_unit * size.sum() + count * how.tiny
     return float(bound * _SLACK + 2.0**-53 * size.sum())  # the reference rounds its products
 
@@ -171,7 +172,7 @@ def gradient_bound(
     size, scale = np.abs(gradient), np.abs(weights)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         moved = np.where(soft.p > 0.0, soft.p * factor, 0.0)
-    bound = scale * (moved + how.unit * soft.p) + 2 * how.unit * size + how.tiny * (1.0 + scale)
+    bound = scale * (moved + how.unit * soft.p) + 3 * how.unit * size + how.tiny * (1.0 + scale)
     bound = bound + how.output_unit * (size + bound) + how.output_tiny
     result: Floats = bound * _SLACK + _reference_gradient(logits.shape[-1]) * size
     return result
@@ -294,7 +295,7 @@ def _signal_error(
     with np.errstate(invalid="ignore", over="ignore"):
         moved = np.where(soft.p > 0.0, soft.p * np.expm1(log_factor * _SLACK), 0.0)
     bound = scale * (moved + stored.unit * soft.p)
-    bound = bound + 2 * stored.unit * np.abs(gradient) + stored.tiny * (1.0 + scale)
+    bound = bound + 3 * stored.unit * np.abs(gradient) + stored.tiny * (1.0 + scale)
     bound = bound + stored.output_unit * (np.abs(gradient) + bound) + stored.output_tiny
     result: Floats = bound * _SLACK
     return result

@@ -148,7 +148,7 @@ class Context:
 
 
 Judge = Callable[[Context, Any], None]
-Recipes = tuple[st.SearchStrategy[Any], Sequence[Recipe]]
+Recipes = tuple[st.SearchStrategy[Any] | None, Sequence[Recipe]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def check(
 
 def table(recipes: Sequence[Recipe]) -> Recipes:
     """A fixed table of cases: nothing is drawn."""
-    return st.nothing(), tuple(recipes)
+    return None, tuple(recipes)
 
 
 @dataclass(frozen=True, slots=True)

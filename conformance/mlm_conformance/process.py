@@ -163,16 +163,15 @@ class TargetProcess:
             child = self._child or self._start()
             reply = child.exchange(frame, limit)
         except TimeoutError:
-            text = f"{port}: no answer within {limit:g} s"
+            text = f"gave no answer within {limit:g} s"
             return self._lose("timed_out", text, time.monotonic() - started)
         except ChildEndedError as error:
-            text = f"{port}: the process {error}"
-            return self._lose("died", text, time.monotonic() - started)
+            return self._lose("died", str(error), time.monotonic() - started)
         except WireError as error:
-            text = f"{port}: not of the protocol: {error}"
+            text = f"{port}: the reply is no frame: {error}"
             return self._lose("malformed", text, time.monotonic() - started)
         except (TargetError, FrameworkMissing, DeviceMissing) as error:
-            text = f"{port}: the process cannot be started again: {error}"
+            text = f"cannot be started again: {error}"
             return self._lose("died", text, time.monotonic() - started)
         except BaseException:  # Ctrl-C, say: the reply would be taken for that of the next call
             self._lose("died", "", 0.0)

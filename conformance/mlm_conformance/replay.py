@@ -29,7 +29,7 @@ def replay(
     Raises
     ------
     CaseError : the file is no failure file.
-    TargetError, FrameworkMissingError, DeviceMissingError : the target cannot be used.
+    TargetError, FrameworkMissing, DeviceMissing : the target cannot be used.
     """
     failure = read_failure(path)
     found = [c for c in plan([failure.requirement]) if c.name == failure.check]

@@ -25,7 +25,7 @@ from mlm_conformance.oracle import oracle_for
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.process import Target, open_target
 from mlm_conformance.profiles import PROFILES, Profile
-from mlm_conformance.resolve import DeviceMissingError, FrameworkMissingError
+from mlm_conformance.resolve import DeviceMissing, FrameworkMissing
 from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport, Worst
 from mlm_conformance.simplify import simplify
 from mlm_conformance.smoke import Smoke, smoke
@@ -88,7 +88,7 @@ def open_session(
 
     Raises
     ------
-    FrameworkMissingError, DeviceMissingError, TargetError : there is nothing to check.
+    FrameworkMissing, DeviceMissing, TargetError : there is nothing to check.
     """
     target = open_target(name, device, in_process=in_process, limit=time_limit or 60.0)
     chosen = PROFILES[profile]
@@ -138,7 +138,7 @@ def run(
             time_limit=time_limit,
             failures=FAILURES if failures is None else failures,
         )
-    except (FrameworkMissingError, DeviceMissingError) as error:
+    except (FrameworkMissing, DeviceMissing) as error:
         note = str(error)
         for check in checks:
             results.setdefault(check.requirement, []).append(_unrun(check, note))

@@ -5,17 +5,19 @@ With g_ij = w_i (1[j = t_i] − p_ij), a sparse exact part e_ij plus a rest r_ij
 
     grad_hidden_i = Σ_j g_ij W_j      grad_weight_j = Σ_i g_ij h_i      grad_bias_j = Σ_i g_ij
 
-Since Σ_j r_ij = 0 (so do g and e), W_0 is taken off all W_j before they meet the rests: a column
-of equal weights then gives exactly 0.
+A bias gradient is the weight gradient of one more hidden unit, which is always 1.  The rests r_ij
+of a position sum to 0, as g_ij and e_ij do, so W_0 is taken off all W_j before they meet the
+rests: a column of equal weights then gives exactly 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 import numpy as np
-from flint import arb, arb_mat, arf, fmpq, fmpz_mat
+from flint import arb, arb_mat, fmpq, fmpz_mat
 from numpy.typing import NDArray
 
 from mlm_conformance.ball.reals import Real, decide, nearest, rational, total
@@ -25,6 +27,7 @@ from mlm_spec.batch import HeadResult
 
 __all__ = ["head"]
 
+Rows = list[list[float]]
 Floats = NDArray[np.float64]
 
 
@@ -56,16 +59,129 @@ def head(
     UndecidedError : see the package.
     """
     states, matrix = (x.astype(np.float64).tolist() for x in (hidden[selected], weight))
-    offsets = None if bias is None else bias.astype(np.float64).tolist()
     ids = targets[selected].tolist()
+    if not ids:
+        return _nothing_selected(hidden, weight, bias)
+    offsets = None if bias is None else bias.astype(np.float64).tolist()
+    every = _levels(states, matrix, offsets, ids)
     upstream = upstream_weights(None if weights is None else weights[selected], len(ids))
-    layer = _Layer(states, matrix, _levels(states, matrix, offsets, ids), upstream)
+    nats, of_states, of_layer = decide(lambda: _answers(states, matrix, every, upstream))
     grad_hidden = np.zeros(hidden.shape)
-    grad_hidden[selected] = _decided(layer.grad_hidden, (len(ids), weight.shape[1]))
+    grad_hidden[selected] = of_states
+    grad_bias = None if bias is None else of_layer[:, -1].copy()
     return HeadResult(
-        np.float64(decide(lambda: nearest(layer.sum()))),
-        np.int64(len(ids)),
-        grad_hidden,
-        _decided(layer.grad_weight, weight.shape),
-        None if bias is None else _decided(layer.grad_bias, bias.shape),
+        np.float64(nats), np.int64(len(ids)), grad_hidden, of_layer[:, :-1].copy(), grad_bias
     )
+
+
+def _nothing_selected(
+    hidden: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None
+) -> HeadResult:
+    grad_bias = None if bias is None else np.zeros(bias.shape)
+    return HeadResult(
+        np.float64(0), np.int64(0), np.zeros(hidden.shape), np.zeros(weight.shape), grad_bias
+    )
+
+
+def _answers(
+    states: Rows, matrix: Rows, every: list[Levels], weights: list[float]
+) -> tuple[float, Floats, Floats]:
+    """The sum, grad_hidden (N, d), and grad_weight beside grad_bias (V, d + 1)."""
+    positions = [Softmax(levels) for levels in every]
+    terms = [p.log_likelihood().times(w) for p, w in zip(positions, weights, strict=True)]
+    signal = _signal(positions, weights)
+    with_one = [[*state, 1.0] for state in states]
+    return nearest(total(terms)), _of_states(signal, matrix), _of_layer(signal, with_one)
+
+
+# --- logits ------------------------------------------------------------------------------------
+
+
+def _levels(
+    states: Rows, matrix: Rows, offsets: list[float] | None, ids: list[int]
+) -> list[Levels]:
+    """The exact logits of each position."""
+    left, left_scale = _integers(states)
+    right, right_scale = _integers(matrix)
+    biases = [0.0] * len(matrix) if offsets is None else offsets
+    (added,), added_scale = _integers([[0.0 if b == -math.inf else b for b in biases]])
+    scale = max(left_scale + right_scale, added_scale)
+    shift = scale - left_scale - right_scale
+    products = (fmpz_mat(left) * fmpz_mat(right).transpose()).tolist()
+    every = []
+    for row, target in zip(products, ids, strict=True):
+        logits = [
+            None if b == -math.inf else (int(z) << shift) + (extra << scale - added_scale)
+            for z, b, extra in zip(row, biases, added, strict=True)
+        ]
+        every.append(levels_of_integers(logits, scale, target))
+    return every
+
+
+def _integers(rows: Rows) -> tuple[list[list[int]], int]:
+    """Integers and a scale: each float is its integer · 2^-scale."""
+    ratios = [[value.as_integer_ratio() for value in row] for row in rows]
+    scale = max((q.bit_length() - 1 for row in ratios for _, q in row), default=0)
+    return [[p << scale - (q.bit_length() - 1) for p, q in row] for row in ratios], scale
+
+
+# --- gradients ---------------------------------------------------------------------------------
+
+
+class _Signal(NamedTuple):
+    """The gradient of the sum by the logits, (N, V): exact parts by position and id, and rests."""
+
+    exact: list[dict[int, Any]]
+    rests: Any  # arb_mat
+
+
+def _signal(positions: list[Softmax], weights: list[float]) -> _Signal:
+    exact, rests = [], []
+    for position, weight in zip(positions, weights, strict=True):
+        row = _by_id(position, weight)
+        exact.append({j: real.exact for j, real in enumerate(row) if real.exact != 0})
+        rests.append([real.rest for real in row])
+    return _Signal(exact, arb_mat(rests))
+
+
+def _by_id(position: Softmax, weight: float) -> list[Real]:
+    """One row of the gradient; 0 at logits of -inf."""
+    gradient = position.gradient(weight)
+    by_level = [*gradient.others, Real(fmpq(0), arb(0))]  # level -1: the last
+    row = [by_level[level] for level in position.levels.level_of.tolist()]
+    row[position.levels.target] = gradient.target
+    return row
+
+
+def _of_states(signal: _Signal, matrix: Rows) -> Floats:
+    """Σ_j g_ij W_j, (N, d)."""
+    exact: dict[tuple[int, int], Any] = defaultdict(fmpq)
+    rationals = {j: list(map(rational, matrix[j])) for j in set().union(*signal.exact)}
+    for i, row in enumerate(signal.exact):
+        for j, part in row.items():
+            for k, value in enumerate(rationals[j]):
+                exact[i, k] += part * value
+    first = list(map(arb, matrix[0]))
+    moved = [[arb(w) - w0 for w, w0 in zip(row, first, strict=True)] for row in matrix]
+    return _rounded(signal.rests * arb_mat(moved), exact)
+
+
+def _of_layer(signal: _Signal, states: Rows) -> Floats:
+    """Σ_i g_ij h_i, (V, d)."""
+    exact: dict[tuple[int, int], Any] = defaultdict(fmpq)
+    for row, state in zip(signal.exact, states, strict=True):
+        rationals = list(map(rational, state))
+        for j, part in row.items():
+            for k, value in enumerate(rationals):
+                exact[j, k] += part * value
+    return _rounded(signal.rests.transpose() * arb_mat([list(map(arb, s)) for s in states]), exact)
+
+
+def _rounded(rests: Any, exact: dict[tuple[int, int], Any]) -> Floats:
+    """The nearest floats of exact parts plus rests."""
+    zero = fmpq(0)
+    rows = [
+        [nearest(Real(exact.get((i, k), zero), rest)) for k, rest in enumerate(row)]
+        for i, row in enumerate(rests.tolist())
+    ]
+    return np.array(rows, np.float64)

@@ -116,7 +116,8 @@ class MaskRecipe:
 
 def _key(rng: np.random.Generator) -> int:
     """A seed or an epoch: small, around 2³², or any of 64 bits."""
-    return int(rng.choice([0, 1, 2**32 - 1, 2**32, 2**64 - 1, int(rng.integers(2**63))]))
+    keys = (0, 1, 2**32 - 1, 2**32, 2**64 - 1, int(rng.integers(2**63)))
+    return keys[rng.integers(len(keys))]
 
 
 Cells = tuple[NDArray[Any], ...]

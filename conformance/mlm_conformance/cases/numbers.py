@@ -173,7 +173,7 @@ def head_recipes(
         st.integers(0, 2**32 - 1),
     )
     always = tuple(
-        HeadRecipe(shapes[-2 + i % 2], dtype, 1.0, patterns[0], True, True, i)
+        HeadRecipe(shapes[-1 - i % min(2, len(shapes))], dtype, 1.0, patterns[0], True, True, i)
         for i, dtype in enumerate(dtypes)
     )
     return strategy, always

@@ -214,7 +214,9 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     for row in range(ROWS[0]):
         for word in np.unique(case.word_id[row][candidate[row]]):
             pieces = candidate[row] & batch.selected[row] & (case.word_id[row] == word)
-            context.saw("words of several pieces", pieces.sum() > 1)
+            if pieces.sum() < 2:
+                continue
+            context.saw("words of several pieces")
             some, every = hidden[row][pieces].any(), hidden[row][pieces].all()
             context.require(some == every, f"row {row}: word {word} is masked in part")
     equal_masks(context, "by word", batch, want)

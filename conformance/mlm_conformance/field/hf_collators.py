@@ -4,8 +4,11 @@
 tokenizer is a word-level one with the policy's vocabulary; its special tokens are the policy's.
 Where every position is eligible the collator asks the tokenizer for the special tokens, as it
 does with a plain data set; otherwise it is given a ``special_tokens_mask`` in which ineligible
-positions are marked too.  With ``whole_word_mask`` words reach it as they do in use: as character
-offsets that touch within a word.
+positions are marked too.
+
+With ``whole_word_mask`` words reach it as they do in use, as character offsets that touch within
+a word; odd ids continue the word before them, like pieces that begin with ``##``.  There the
+collator replaces the weights of the policy by 1, 0, 0, and warns.
 """
 
 from __future__ import annotations
@@ -51,49 +54,42 @@ class Collator:
     versions: Mapping[str, str]
 
     def expressible(self, policy: MaskingPolicy) -> str | None:
-        """Why ``policy`` cannot be expressed, or None.
-
-        Where each token is a word of its own, whole-word masking is the Bernoulli law.
-        """
+        """Why ``policy`` cannot be asked for, or None."""
         laws: tuple[type[Selection], ...] = (Bernoulli,)
-        if self.whole_word:
-            laws = (Bernoulli, WholeWord)
-        return why_not(policy, laws, mask_only=self.whole_word)
+        return why_not(policy, (*laws, WholeWord) if self.whole_word else laws)
 
     def sample(
-        self,
-        tokens: _Array,
-        eligible: _Array,
-        policy: MaskingPolicy,
-        n: int,
-        word_id: _Array | None = None,
+        self, tokens: _Array, eligible: _Array, policy: MaskingPolicy, n: int
     ) -> dict[str, _Array]:
-        """``n`` drawings, int64 (n, B, T): one call of the collator on n · B rows.
-
-        Parameters
-        ----------
-        tokens, eligible, policy, n : as in the port.
-        word_id : int (B, T): neighbours with one id are one word; None: each token is one.
-        """
+        """``n`` drawings, int64 (n, B, T): one call of the collator on n · B rows."""
         require(self.expressible(policy))
         seed = seed_of(tokens, eligible, policy, n)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        rows = _rows(tokens, eligible, policy, word_id if self.whole_word else None)
-        if not self.whole_word:
-            for row in rows:
-                del row["offset_mapping"]
+        rows = [self._row(*row, policy) for row in zip(tokens, eligible, strict=True)]
         batch = self._collator(policy)([dict(row) for _ in range(n) for row in rows])
         shape = (n, *tokens.shape)
         names = {"inputs": "input_ids", "labels": "labels"}
         return {ours: np.asarray(batch[its]).reshape(shape) for ours, its in names.items()}
 
+    def _row(self, tokens: _Array, eligible: _Array, policy: MaskingPolicy) -> dict[str, Any]:
+        """One row of a data set, as the collator takes it."""
+        ids = tokens.tolist()
+        marks = _tokenizer_of(policy).get_special_tokens_mask(ids, already_has_special_tokens=True)
+        special = np.asarray(marks, bool) | ~eligible
+        row = {"input_ids": ids}
+        if not eligible.all():
+            row["special_tokens_mask"] = special.astype(np.int64).tolist()
+        if self.whole_word:
+            row["offset_mapping"] = _offsets(tokens, special).tolist()
+        return row
+
     def _collator(self, policy: MaskingPolicy) -> Any:
         shown = policy.corruption
         rate = policy.selection.rate  # type: ignore[union-attr]  # both laws here have one
         return transformers.DataCollatorForLanguageModeling(
-            _tokenizer(policy.vocab_size, policy.mask_id, policy.pad_id, policy.special_ids),
+            _tokenizer_of(policy),
             mlm_probability=float(rate),
             mask_replace_prob=float(shown.mask),
             random_replace_prob=float(shown.random),
@@ -122,31 +118,17 @@ def whole_word_numpy_path() -> Collator:
     return Collator("np", True, _VERSIONS)
 
 
-def _rows(
-    tokens: _Array, eligible: _Array, policy: MaskingPolicy, word_id: _Array | None
-) -> list[dict[str, Any]]:
-    """The rows of a data set, as the collator takes them."""
-    tokenizer = _tokenizer(policy.vocab_size, policy.mask_id, policy.pad_id, policy.special_ids)
-    rows = []
-    for row, ids in enumerate(tokens.tolist()):
-        special = np.asarray(
-            tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True), bool
-        )
-        special |= ~eligible[row]
-        words = np.arange(len(ids)) if word_id is None else word_id[row]
-        found = {"input_ids": ids, "offset_mapping": _offsets(words, special).tolist()}
-        if not eligible.all():
-            found["special_tokens_mask"] = special.astype(np.int64).tolist()
-        rows.append(found)
-    return rows
-
-
-def _offsets(words: _Array, special: _Array) -> _Array:
+def _offsets(tokens: _Array, special: _Array) -> _Array:
     """Character offsets (T, 2): one character a token, a blank before each word."""
-    starts = np.arange(len(words)) + np.cumsum(np.diff(words, prepend=words[:1]) != 0)
+    begins = tokens % 2 == 0
+    starts = np.arange(len(tokens)) + np.cumsum(begins)
     offsets = np.stack([starts, starts + 1], axis=1)
     offsets[special] = 0  # as tokenizers give for what is not in the text
     return offsets
+
+
+def _tokenizer_of(policy: MaskingPolicy) -> Any:
+    return _tokenizer(policy.vocab_size, policy.mask_id, policy.pad_id, policy.special_ids)
 
 
 @lru_cache(maxsize=8)

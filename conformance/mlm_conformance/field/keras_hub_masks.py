@@ -1,8 +1,9 @@
 """keras-hub's ``MaskedLMMaskGenerator``, on both its paths, as the port ``sample``.
 
 Called with NumPy arrays the layer runs in Python and selects by a Bernoulli law; inside a
-``tf.function`` or a ``tf.data`` pipeline it runs tensorflow-text, which selects a fixed count.
-These are two laws under one name and two adapters here.
+``tf.function`` or a ``tf.data`` pipeline it runs tensorflow-text, which selects a fixed count, the
+ceiling of rate · selectable tokens.  These are two laws under one name, and two adapters here;
+asked for a rate, each follows its own law.
 
 The layer knows ineligible tokens by id alone (``unselectable_token_ids``), not by position.  So an
 ineligible position is shown to it as an id of its own, one beyond the vocabulary, which is among
@@ -56,7 +57,7 @@ class PythonPath:
     versions: Mapping[str, str]
 
     def expressible(self, policy: MaskingPolicy) -> str | None:
-        """Why ``policy`` cannot be expressed, or None."""
+        """Why ``policy`` cannot be asked for, or None."""
         return why_not(policy, (Bernoulli,))
 
     def sample(
@@ -75,14 +76,14 @@ class TensorFlowPath:
     versions: Mapping[str, str]
 
     def expressible(self, policy: MaskingPolicy) -> str | None:
-        """Why ``policy`` cannot be expressed, or None."""
+        """Why ``policy`` cannot be asked for, or None."""
         law = policy.selection
         if isinstance(law, FixedCount):
             if (law.base, law.rounding, law.floor) != ("eligible", "ceiling", 0):
                 return "its count is the ceiling of rate · selectable tokens, with no floor"
             if law.cap == 0:
                 return "its cap is at least 1"
-        return why_not(policy, (FixedCount,))
+        return why_not(policy, (Bernoulli, FixedCount))
 
     def sample(
         self, tokens: _Array, eligible: _Array, policy: MaskingPolicy, n: int

@@ -1,10 +1,13 @@
-"""What the adapters of maskers share: what a policy asks for, and a seed for each call.
+"""What the adapters of maskers share: which policies they can follow, and a seed for each call.
 
-A masker of the field has options for some policies and none for others.  An adapter's method
-``expressible(policy)`` gives the reason why a policy cannot be put into its package's options, or
-None; its ``sample`` raises `NotImplementedError` with that reason.  The set of ids that random
-replacements come from is not among the reasons: no package here has an option for it, every
-one draws from the whole vocabulary, and MLM-COR-5 is where that shows.
+A masker of the field has options for some parts of a policy and none for others.  An adapter's
+``expressible(policy)`` gives the reason why a policy cannot be asked of its package, or None; its
+``sample`` raises `NotImplementedError` with that reason.  Two things are no such reason, because
+the port ``sample`` is judged by what must never happen (chapters SEL and COR):
+
+* A package that has one law of selection and one option, the rate, is asked for that rate.
+* No package here has an option for the ids of random replacements.  Each draws from the whole
+  vocabulary, and MLM-COR-5 is where that shows.
 """
 
 from __future__ import annotations
@@ -15,43 +18,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_spec.policy import MaskingPolicy, Selection
+from mlm_spec.policy import Bernoulli, FixedCount, MaskingPolicy, Selection, Span, WholeWord
 
 __all__ = ["IGNORED", "require", "seed_of", "why_not"]
 
 #: The label of a position that is not selected.
 IGNORED = -100
 
-_NAMES = {
-    "Bernoulli": "a Bernoulli law",
-    "FixedCount": "a fixed count",
-    "WholeWord": "whole words",
-    "Span": "spans",
+_NAMES: dict[type[Selection], str] = {
+    Bernoulli: "a Bernoulli law",
+    FixedCount: "a fixed count",
+    WholeWord: "whole words",
+    Span: "spans",
 }
 
 
-def why_not(
-    policy: MaskingPolicy, laws: tuple[type[Selection], ...], *, mask_only: bool = False
-) -> str | None:
-    """Why a masker with these laws cannot follow ``policy``, or None if it can.
+def why_not(policy: MaskingPolicy, laws: tuple[type[Selection], ...]) -> str | None:
+    """Why a masker with these selection laws cannot follow ``policy``, or None if it can.
 
-    Parameters
-    ----------
-    policy : what is asked for.
-    laws : the selection laws that it has.
-    mask_only : every selected position shows the mask token.
-
-    >>> from mlm_spec import Bernoulli, Corruption
-    >>> policy = MaskingPolicy(Bernoulli("3/20"), Corruption(0, 1, 0), vocab_size=9, mask_id=1)
+    >>> from mlm_spec import Corruption, Span
+    >>> policy = MaskingPolicy(Span("1/9", ("1",)), Corruption(0, 1, 0), vocab_size=9, mask_id=1)
     >>> why_not(policy, (Bernoulli,))
-    >>> why_not(policy, (Bernoulli,), mask_only=True)
-    'every selected position shows the mask token'
+    'it has no option for spans'
     """
     shown = policy.corruption
     if not isinstance(policy.selection, laws):
-        return f"it has no option for {_NAMES[type(policy.selection).__name__]}"
-    if mask_only and shown.mask != 1:
-        return "every selected position shows the mask token"
+        return f"it has no option for {_NAMES[type(policy.selection)]}"
     if shown.unit != "token" and 1 not in (shown.mask, shown.random, shown.keep):
         return "each token is replaced on its own"
     if shown.random > 0 and isinstance(policy.pool, tuple):
