@@ -10,7 +10,7 @@ from torch import Tensor
 from mlm_spec.policy import MaskingPolicy
 from mlm_torch.places import Places
 from mlm_torch.random_words import STREAM_TOKEN, below, unsigned, words
-from mlm_torch.thresholds import Tables, redraw_limit, threshold
+from mlm_torch.thresholds import FEW, Tables, redraw_limit, threshold
 
 __all__ = ["deciding_words", "shown_ids"]
 
@@ -64,6 +64,11 @@ def _draw(w2: Tensor, w3: Tensor, policy: MaskingPolicy, tables: Tables) -> Tens
     index = word % size
     if policy.pool == "all":
         return index
-    if policy.pool == "regular":
+    if policy.pool != "regular":
+        return tables.pool[index]
+    if len(policy.special_ids) > FEW:
         return index + torch.searchsorted(tables.pool, index, right=True)
-    return tables.pool[index]
+    regular = index
+    for i, special in enumerate(policy.special_ids):
+        regular = regular + (index >= special - i)
+    return regular

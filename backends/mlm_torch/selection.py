@@ -17,12 +17,9 @@ from mlm_torch.grouping import number_groups, smallest_in_group
 from mlm_torch.places import Places
 from mlm_torch.random_words import STREAM_RANK, STREAM_TOKEN, below, first_word, unsigned, words
 from mlm_torch.spans import cover
-from mlm_torch.thresholds import Tables, quotas, threshold
+from mlm_torch.thresholds import FEW, Tables, quota_table, threshold
 
 __all__ = ["Selection", "find_candidates", "select_positions"]
-
-# Up to so many special ids, one comparison each is quicker than a search.
-_FEW = 8
 
 
 class Selection(NamedTuple):
@@ -45,7 +42,7 @@ def find_candidates(
     tokens: Tensor, eligible: Tensor, policy: MaskingPolicy, tables: Tables
 ) -> Tensor:
     """Eligible positions whose token is not special, bool (B, T) (MLM-SEL-1)."""
-    if len(policy.special_ids) <= _FEW:
+    if len(policy.special_ids) <= FEW:
         candidates = eligible.clone()
         for special in policy.special_ids:
             candidates &= tokens != special
@@ -113,7 +110,7 @@ def _fixed_count(
     zeros = torch.zeros_like(group)
     sizes = zeros.scatter_add(1, group, torch.ones_like(group))
     n = zeros.scatter_add(1, group, counted.long())
-    k = torch.tensor(quotas(law, columns), device=group.device)[n]
+    k = quota_table(law, columns, group.device)[n]
 
     word = first_word(key, STREAM_RANK, *places).long()
     # (w0, position) as one signed number in the order of the unsigned pair.

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from mlm_spec.policy import FixedCount, MaskingPolicy
 
-__all__ = ["Tables", "quotas", "redraw_limit", "tables_for", "threshold"]
+__all__ = [
+    "FEW",
+    "Tables",
+    "quota_table",
+    "quotas",
+    "redraw_limit",
+    "tables_for",
+    "threshold",
+]
+
+# Up to so many special ids, a comparison with each is quicker than a search, and fuses.
+FEW = 8
 
 
 def threshold(probability: Fraction) -> int:
@@ -35,7 +46,6 @@ def redraw_limit(pool_size: int) -> int:
     return 2**32 // pool_size * pool_size
 
 
-@lru_cache(maxsize=64)
 def quotas(law: FixedCount, longest: int) -> tuple[int, ...]:
     """max(floor, rounded rate · n) capped, for n = 0 .. longest, in exact integers (MLM-SEL-4).
 
@@ -60,6 +70,17 @@ def _half_even(numerator: int, denominator: int) -> int:
     return whole + (2 * rest > denominator)
 
 
+def quota_table(law: FixedCount, longest: int, device: torch.device) -> Tensor:
+    """`quotas` as an int64 tensor, from a small cache."""
+    if torch.compiler.is_compiling():  # a tensor made while tracing must not outlive the trace
+        return _build_quotas(law, longest, device)
+    return _cached_quotas(law, longest, device)
+
+
+def _build_quotas(law: FixedCount, longest: int, device: torch.device) -> Tensor:
+    return torch.tensor(quotas(law, longest), dtype=torch.int64, device=device)
+
+
 class Tables(NamedTuple):
     """Ids of one policy on one device, int64.
 
@@ -76,12 +97,12 @@ class Tables(NamedTuple):
 
 def tables_for(policy: MaskingPolicy, device: torch.device) -> Tables:
     """The tables, from a small cache."""
-    if torch.compiler.is_compiling():  # a tensor made while tracing must not outlive the trace
-        return _build(policy, device)
-    return _cached(policy, device)
+    if torch.compiler.is_compiling():
+        return _build_tables(policy, device)
+    return _cached_tables(policy, device)
 
 
-def _build(policy: MaskingPolicy, device: torch.device) -> Tables:
+def _build_tables(policy: MaskingPolicy, device: torch.device) -> Tables:
     if policy.pool == "regular":
         pool = [special - i for i, special in enumerate(policy.special_ids)]
     else:
@@ -90,4 +111,5 @@ def _build(policy: MaskingPolicy, device: torch.device) -> Tables:
     return Tables(special, torch.tensor(pool, dtype=torch.int64, device=device))
 
 
-_cached = lru_cache(maxsize=64)(_build)
+_cached_quotas = lru_cache(maxsize=64)(_build_quotas)
+_cached_tables = lru_cache(maxsize=64)(_build_tables)

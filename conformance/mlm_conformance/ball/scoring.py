@@ -39,7 +39,7 @@ def logit_gradient(
 ) -> list[Ball]:
     """weight · (1[j = t] − p_j) for each id j; exactly 0 where the logit is -inf.
 
-    >>> [entry.nearest for entry in logit_gradient([0.0, 0.0, -math.inf], 0)]
+    >>> [entry.nearest for entry in logit_gradient([0.0, 0.0, -np.inf], 0)]
     [0.5, -0.5, 0.0]
     """
     levels = levels_of_floats(np.asarray(logits), target)
@@ -59,7 +59,7 @@ def log_likelihood_sum(
 ) -> Ball:
     """Σ w_i log Pr_i over the rows of logits (N, V), with targets (N,), weights (N,) or None.
 
-    >>> log_likelihood_sum(np.zeros((3, 4)), np.array([0, 1, 2])).nearest == -6 * math.log(2)
+    >>> log_likelihood_sum(np.zeros((3, 4)), np.array([0, 1, 2])).nearest == -6 * np.log(2)
     True
     """
     every = _levels(logits, targets)

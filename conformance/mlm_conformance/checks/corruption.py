@@ -122,6 +122,33 @@ def mask_weight_1_shows_the_mask_id(context: Context, case: MaskCase) -> None:
 
 @check(
     "MLM-COR-4",
+    port="mask",
+    recipes=mask_recipes(
+        rates=EVERY, kinds=("4/5 0 1/5", "0 1/2 1/2", "1/2 1/2 0", "0 0 1"), vocabs=(1000,)
+    ),
+    needs=("selected",),
+    theorem=True,
+)
+def a_kind_of_weight_0_is_never_shown(context: Context, case: MaskCase) -> None:
+    """Random ids from a pool that neither the mask id nor an original is in show what they are."""
+    policy = replace(case.policy, pool=(998, 999))
+    tokens = np.where(case.tokens >= 998, 997, case.tokens).astype(case.tokens.dtype)
+    batch = masked(context, replace(case, policy=policy, tokens=tokens))
+    context.saw("selected", batch.selected.sum())
+    shown, original = batch.inputs[batch.selected], tokens[batch.selected]
+    weights = case.policy.corruption
+    for kind, weight, seen in (
+        ("the mask id", weights.mask, shown == MASK),
+        ("a random id", weights.random, shown >= 998),
+        ("the original", weights.keep, shown == original),
+    ):
+        context.require(
+            weight > 0 or not seen.any(), f"{kind} is shown {seen.sum()} times at weight 0"
+        )
+
+
+@check(
+    "MLM-COR-4",
     port="sample",
     recipes=sample_recipes(kinds=("1 0 0", "4/5 0 1/5")),
     needs=("selected",),

@@ -84,6 +84,8 @@ def a_positions_gradient_sums_to_zero(context: Context, case: ScoreCase) -> None
 def upstream_weights_scale_their_position(context: Context, case: ScoreCase) -> None:
     context.saw("weights that differ", len(np.unique(case.upstream)) > 1)
     _entries_within(context, case)
+    idle = _gradient(context, case)[case.selected][case.upstream == 0.0]
+    context.equal("grad_logits at weight 0", idle, np.zeros(idle.shape))
 
 
 @check(

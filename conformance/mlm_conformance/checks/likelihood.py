@@ -215,6 +215,16 @@ def narrow_logits_are_widened_exactly(context: Context, case: ScoreCase) -> None
 @check(
     "MLM-LIK-10",
     port="score",
+    recipes=score_recipes(("normal", "likely pair"), ((1, 1, 2),), patterns=("one",)),
+    needs=DTYPES,
+)
+def one_position_and_two_ids_are_nothing_special(context: Context, case: ScoreCase) -> None:
+    _values_within(context, case)
+
+
+@check(
+    "MLM-LIK-10",
+    port="score",
     recipes=score_recipes(("normal",), ((1, 1, 1),), patterns=("one",)),
     needs=("selected",),
     theorem=True,

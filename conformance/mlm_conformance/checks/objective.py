@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
+from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import LossCase, MaskCase, ScoreCase
 from mlm_conformance.cases.numbers import (
@@ -21,7 +21,7 @@ from mlm_conformance.cases.numbers import (
 )
 from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import field_of, masked, permuted, score_truth
-from mlm_spec import log_likelihood
+from mlm_spec import log_likelihood, logit_gradient
 
 ORDINARY = ("normal", "equal", "ties", "likely")
 BATCHES = (*SMALL[2:], MEDIUM)
@@ -232,16 +232,33 @@ def nothing_selected_is_zero(context: Context, case: ScoreCase) -> None:
             context.equal(f"{name} with nothing selected", result[name], zeros)
 
 
+def _loss_call(
+    context: Context, case: LossCase, num_items: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """The loss and, where there is one, its gradient; without ``num_items`` the call's count."""
+    arguments = case.arguments()
+    if context.loss_reduction != "sum/num_items":
+        arguments["num_items"] = None
+    else:
+        arguments["num_items"] = num_items or max(arguments["num_items"], 1)
+    return context.call("loss", arguments)
+
+
 def _loss(context: Context, case: LossCase, num_items: int | None = None) -> NDArray[Any]:
-    if num_items is None and context.loss_reduction == "sum/num_items":
-        num_items = max(int((case.labels != case.ignore_index).sum()), 1)
-    arguments = {
-        "logits": case.logits,
-        "labels": case.labels,
-        "ignore_index": case.ignore_index,
-        "num_items": num_items,
-    }
-    return field_of(context.call("loss", arguments), "loss", ())
+    return field_of(_loss_call(context, case, num_items), "loss", ())
+
+
+def _gradient_within(context: Context, case: LossCase, seen: NDArray[Any], by: int) -> None:
+    """d loss / d logits against minus the objective's gradient, divided by ``by``."""
+    selected = case.labels != case.ignore_index
+    logits, targets = case.logits[selected], case.labels[selected]
+    shares = np.full(len(targets), 1.0 / by)
+    true = logit_gradient(logits, targets) / by
+    name = case.logits.dtype.name
+    limit = gradient_bound(logits, true, shares, arithmetic(name, name))
+    context.within("gradient of the loss", seen[selected], -true, limit)
+    other = seen[~selected]
+    context.equal("gradient of the loss where not selected", other, np.zeros(other.shape))
 
 
 def _true_loss(case: LossCase) -> tuple[float, float, int]:
@@ -266,7 +283,10 @@ def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> 
     context.saw("selected", count)
     unit = arithmetic(case.logits.dtype.name).unit
     limit = (bound + 2 * unit * (abs(total) + bound)) / count
-    context.within("mean loss", _loss(context, case), total / count, limit)
+    result = _loss_call(context, case)
+    context.within("mean loss", field_of(result, "loss", ()), total / count, limit)
+    if "grad_logits" in result:
+        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), count)
 
 
 @check(
@@ -283,7 +303,10 @@ def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
     unit = arithmetic(case.logits.dtype.name).unit
     by = 1 if context.loss_reduction == "sum" else count
     limit = (bound + 2 * unit * (abs(total) + bound)) / by
-    context.within("loss", _loss(context, case), total / by, limit)
+    result = _loss_call(context, case)
+    context.within("loss", field_of(result, "loss", ()), total / by, limit)
+    if "grad_logits" in result:
+        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), by)
 
 
 @check(
@@ -296,17 +319,23 @@ def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
 def micro_batches_add_up_to_the_global_mean(context: Context, case: LossCase) -> None:
     """Each row is a micro-batch; ``num_items`` is the count of them all."""
     total, bound, count = _true_loss(case)
-    observed = 0.0
+    observed, gradient = 0.0, np.zeros(case.logits.shape)
     for row in range(len(case.labels)):
         part = replace(case, logits=case.logits[row : row + 1], labels=case.labels[row : row + 1])
-        if (part.labels != part.ignore_index).any():
-            observed += float(_loss(context, part, num_items=count))
-            context.saw("micro-batches")
+        if not (part.labels != part.ignore_index).any():
+            continue
+        result = _loss_call(context, part, num_items=count)
+        observed += float(field_of(result, "loss", ()))
+        if "grad_logits" in result:
+            gradient[row] = field_of(result, "grad_logits", part.logits.shape)[0]
+        context.saw("micro-batches")
     unit = arithmetic(case.logits.dtype.name).unit
     rounding = (len(case.labels) + 2) * unit * (abs(total) + bound)
     context.within(
         "accumulated loss", np.asarray(observed), total / count, (2 * bound + rounding) / count
     )
+    if "grad_logits" in result:
+        _gradient_within(context, case, gradient, count)
 
 
 @check(
@@ -319,13 +348,8 @@ def micro_batches_add_up_to_the_global_mean(context: Context, case: LossCase) ->
 def loss_of_nothing_is_zero_or_an_error_but_never_nan(context: Context, case: LossCase) -> None:
     context.saw("positions", case.labels.size)
     mean = context.loss_reduction == "mean"
-    arguments = {
-        "logits": case.logits,
-        "labels": case.labels,
-        "ignore_index": case.ignore_index,
-        "num_items": 7 if context.loss_reduction == "sum/num_items" else None,
-    }
-    answer = context.answer("loss", arguments)
+    items = 7 if context.loss_reduction == "sum/num_items" else None
+    answer = context.answer("loss", {**case.arguments(), "num_items": items})
     if answer.kind == "raised" and answer.raised is not None:
         known = mean and "EmptySelectionError" in answer.raised.classes
         context.require(

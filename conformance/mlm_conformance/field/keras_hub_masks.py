@@ -36,7 +36,7 @@ from mlm_spec.policy import Bernoulli, FixedCount, MaskingPolicy
 __all__ = ["python_path", "tensorflow_path"]
 
 # Rows are shuffled side by side otherwise, and a drawing could not be repeated.
-tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.experimental.enable_op_determinism()
 
 _VERSIONS = {
     "keras": keras.__version__,
