@@ -46,13 +46,14 @@ def corrupt(
     integer (B, T), in the dtype of the tokens.
     """
     weights = policy.corruption
-    at = np.nonzero(selected)
-    sequence, tokens = source.sequence_id[at], source.tokens[at]
-    _, own, w2, w3 = random_words(seed, epoch, sequence, source.position[at], Stream.TOKEN)
+    at = np.flatnonzero(selected)
+    sequence, tokens = source.sequence_id.reshape(-1, 2)[at], source.tokens.reshape(-1)[at]
+    position = source.position.reshape(-1)[at]
+    _, own, w2, w3 = random_words(seed, epoch, sequence, position, Stream.TOKEN)
     if weights.unit == "token":
         w1 = own
     else:
-        anchor = _deciding_position(source, candidate, policy, seed, epoch)[at]
+        anchor = _deciding_position(source, candidate, policy, seed, epoch).reshape(-1)[at]
         _, w1, _, _ = random_words(seed, epoch, sequence, anchor, Stream.TOKEN)
     shown = tokens.copy()
     replaced = below(w1, weights.mask + weights.random)
@@ -60,8 +61,8 @@ def corrupt(
         drawn = pool_ids(policy)[pool_index(w2, w3, policy.pool_size)]
         shown = np.where(replaced, drawn.astype(tokens.dtype), shown)
     shown = np.where(below(w1, weights.mask), tokens.dtype.type(policy.mask_id), shown)
-    inputs = source.tokens.copy()
-    inputs[at] = shown
+    inputs = source.tokens.copy(order="C")
+    inputs.reshape(-1)[at] = shown  # a view: the copy is contiguous
     return inputs
 
 

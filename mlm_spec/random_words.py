@@ -23,7 +23,7 @@ _ROUNDS = 20
 _PARITY = 0x1BD11BDA
 _TAG = 0x4D4C4D00  # "MLM\0": keeps these counters apart from anybody else's
 _MASK = 0xFFFFFFFF
-_BLOCK = 16384  # words a pass works on; five arrays of it stay in a second-level cache
+_BLOCK = 32768  # words a pass works on; five arrays of it stay in a second-level cache
 
 
 class Stream(IntEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from decimal import Context, Decimal, localcontext
+from decimal import Context, Decimal
 from fractions import Fraction
 
 import ml_dtypes
@@ -18,7 +18,6 @@ from mlm_conformance import ball
 
 import mlm_spec
 
-U = Fraction(1, 2**53)
 WIDE = Context(prec=1000, Emin=-(10**9), Emax=10**9)
 INF = math.inf
 
@@ -26,6 +25,11 @@ INF = math.inf
 def softplus(gap: str) -> Decimal:
     """log(1 + exp(gap)): with V = 2, minus log Pr of the target that is ``gap`` below."""
     return WIDE.ln(WIDE.add(1, WIDE.exp(Decimal(gap))))
+
+
+def minus(number: Decimal) -> Decimal:
+    """The negative, all digits kept: ``-number`` would round to the global context's 28."""
+    return number.copy_negate()
 
 
 def near(number: Decimal, value: ball.Ball) -> bool:
@@ -39,7 +43,7 @@ def near(number: Decimal, value: ball.Ball) -> bool:
 
 @pytest.mark.parametrize("gap", ["-700", "-40", "-1", "-0.0009765625", "0.5", "3", "40", "700"])
 def test_two_logits_give_minus_log1p_of_the_exponential(gap: str) -> None:
-    assert near(-softplus(gap), ball.log_likelihood([0.0, float(gap)], 0))
+    assert near(minus(softplus(gap)), ball.log_likelihood([0.0, float(gap)], 0))
 
 
 def test_probability_near_one_keeps_all_its_digits() -> None:
@@ -49,7 +53,7 @@ def test_probability_near_one_keeps_all_its_digits() -> None:
 @pytest.mark.parametrize("size", [2, 3, 7, 1000, 30522])
 def test_equal_logits_give_minus_log_of_the_vocabulary_size(size: int) -> None:
     logits = np.full(size, -3.25)
-    assert near(-WIDE.ln(Decimal(size)), ball.log_likelihood(logits, size - 1))
+    assert near(minus(WIDE.ln(Decimal(size))), ball.log_likelihood(logits, size - 1))
 
 
 @pytest.mark.parametrize("logits", [[7.5], [-INF, 1e308, -INF], [5e-324]])
@@ -59,27 +63,25 @@ def test_a_single_support_gives_exactly_zero(logits: list[float]) -> None:
     assert all(entry == (0.0, 0, 0) for entry in ball.logit_gradient(logits, target))
 
 
-@pytest.mark.parametrize("top", [1.0, 2.0**-20, 1.5])
-def test_a_tail_too_small_for_any_precision_still_breaks_the_tie(top: float) -> None:
-    """z_t − z_top is halfway between two floats, and exp of it is e^-(9·10^15) or less."""
-    for exponent in (53, 60, 1000):
-        quantum = 2.0 ** (exponent - 52)
-        target, pivot = -(2.0**exponent), quantum / 2
-        assert ball.log_likelihood([target, pivot], 0).nearest == target - quantum
-    assert ball.log_likelihood([top - 2.0**60, top], 0).nearest <= -(2.0**60)
+@pytest.mark.parametrize("exponent", [53, 60, 1000])
+def test_a_tail_too_small_for_any_precision_still_breaks_the_tie(exponent: int) -> None:
+    """z_t − z_top is halfway between two floats, and exp of it at most exp(−9·10¹⁵)."""
+    quantum = 2.0 ** (exponent - 52)
+    logits = [-(2.0**exponent), quantum / 2]
+    assert ball.log_likelihood(logits, 0).nearest == logits[0] - quantum
 
 
 def test_two_denormal_logits_are_not_equal() -> None:
     """log Pr = −log 2 ± 2⁻¹⁰⁷⁵, to first order."""
     low, high = (ball.log_likelihood([0.0, 5e-324], t) for t in (0, 1))
-    assert low.nearest == high.nearest == float(-WIDE.ln(Decimal(2)))
+    assert low.nearest == high.nearest == float(minus(WIDE.ln(Decimal(2))))
 
 
 def test_results_beyond_the_range_are_rounded_as_ieee_rounds() -> None:
     assert ball.log_likelihood([1.7e308, -1.7e308], 1).nearest == -INF
     assert ball.log_likelihood([1e308, -5e307], 1).nearest == -1.5e308
     tiny = ball.log_likelihood([0.0, -744.5], 0)
-    assert tiny.nearest == float(-softplus("-744.5")) == -5e-324
+    assert tiny.nearest == float(minus(softplus("-744.5"))) == -5e-324
     below = ball.log_likelihood([0.0, -800.0], 0)
     assert below.nearest == 0.0
     assert below.upper < 0
@@ -124,7 +126,7 @@ def greedy_midpoint(midpoint: Decimal, size: int) -> list[float]:
 
 def test_greedily_chosen_logits_on_a_midpoint_are_rounded_to_the_right_side() -> None:
     """log Pr is above a midpoint by about 2⁻¹⁰⁰⁰: doubling the precision decides it."""
-    midpoint = Decimal(1.25) + Decimal(2) ** -53
+    midpoint = WIDE.add(Decimal("1.25"), WIDE.power(2, -53))
     logits = [0.0, *greedy_midpoint(midpoint, 20)]
     result = ball.log_likelihood(logits, 0)
     above = result.lower + Fraction(midpoint)
@@ -138,10 +140,10 @@ def test_greedily_chosen_logits_on_a_midpoint_are_rounded_to_the_right_side() ->
 @pytest.mark.parametrize("gap", ["-700", "-40", "-3", "0.5", "40"])
 def test_the_gradient_of_two_logits_is_the_logistic_function(gap: str) -> None:
     """1 − p_t = 1/(1 + exp(−gap)) for a target ``gap`` below the other logit."""
-    missing = WIDE.divide(1, WIDE.add(1, WIDE.exp(-Decimal(gap))))
+    missing = WIDE.divide(1, WIDE.add(1, WIDE.exp(minus(Decimal(gap)))))
     target, other = ball.logit_gradient([0.0, float(gap)], 0)
     assert near(missing, target)
-    assert near(-missing, other)
+    assert near(minus(missing), other)
 
 
 def test_equal_logits_have_rational_gradients() -> None:
@@ -152,22 +154,165 @@ def test_equal_logits_have_rational_gradients() -> None:
 
 
 def test_a_rational_gradient_on_a_midpoint_rounds_to_even_and_a_far_tail_breaks_the_tie() -> None:
-    """Four tied logits: the target's entry is 3w/4, of 54 odd bits, plus w·far/(4(4 + far))."""
-    for units, even, up in ((1, 3, 3), (3, 4, 5)):
-        w = 1.0 + units * 2.0**-52
-        exact = Fraction(3, 4) * Fraction(w)
-        floor = math.floor(exact * 2**53)
-        assert exact * 2**53 - floor != 0
-        tied = ball.logit_gradient([0.0] * 4, 0, w)[0].nearest
-        broken = ball.logit_gradient([0.0] * 4 + [-1e6], 0, w)[0].nearest
-        neighbours = [math.ldexp(floor, -53), math.ldexp(floor + 1, -53)]
-        if (exact * 2**54).denominator == 1 and int(exact * 2**54) % 2:
-            assert tied == neighbours[floor % 2]
-            assert broken == neighbours[1]
+    """Four tied logits: 3w/4 is 4.5 units of 2⁻⁵³ above 3/4.  A far logit adds exp(−10⁶) w/16."""
+    weight = 1.0 + 3 * 2.0**-52
+    assert ball.logit_gradient([0.0] * 4, 0, weight)[0].nearest == 0.75 + 4 * 2.0**-53
+    assert ball.logit_gradient([0.0] * 4 + [-1e6], 0, weight)[0].nearest == 0.75 + 5 * 2.0**-53
 
 
-def test_each_gradient_sums_to_zero() -> None:
-    for case in adversarial(7, sizes=(1, 2, 5, 40)):
-        entries = ball.logit_gradient(case.logits, case.target, 0.7)
-        low, high = sum(e.lower for e in entries), sum(e.upper for e in entries)
-        assert low <= 0 <= high, case.family
+def test_a_far_tail_also_breaks_a_tie_towards_zero() -> None:
+    """Two tied logits: −w/2 is −1.5 quanta; a far logit takes exp(−10¹⁰⁰) of it away."""
+    weight = 3 * 5e-324
+    assert ball.logit_gradient([0.0] * 2, 0, weight)[1].nearest == -2 * 5e-324
+    assert ball.logit_gradient([0.0] * 2 + [-1e100], 0, weight)[1].nearest == -5e-324
+
+
+# --- sums and batches
+
+
+def test_the_sum_is_the_sum_of_the_real_numbers_not_of_the_rounded_ones() -> None:
+    rng = np.random.default_rng(3)
+    differed = 0
+    for _ in range(40):
+        logits, targets = rng.normal(0, 3, (20, 6)), rng.integers(0, 6, 20)
+        weights = rng.random(20)
+        terms = [ball.log_likelihood(z, int(t)) for z, t in zip(logits, targets, strict=True)]
+        exact = [Fraction(w) for w in weights.tolist()]
+        low = sum(w * term.lower for w, term in zip(exact, terms, strict=True))
+        high = sum(w * term.upper for w, term in zip(exact, terms, strict=True))
+        result = ball.log_likelihood_sum(logits, targets, weights)
+        assert float(low) == result.nearest == float(high)
+        rounded = (w * term.nearest for w, term in zip(weights.tolist(), terms, strict=True))
+        differed += math.fsum(rounded) != result.nearest
+    assert differed  # the difference is one that this test can see
+
+
+def test_opposite_weights_cancel_to_exactly_zero() -> None:
+    logits, weights = np.tile([0.5, 3.0, -1.0], (2, 1)), np.array([0.3, -0.3])
+    assert ball.log_likelihood_sum(logits, np.array([0, 0]), weights).nearest == 0.0
+
+
+def test_a_rational_midpoint_out_of_opposite_weights_is_reported_undecided() -> None:
+    """The difference of the two log-likelihoods is z_0 − z_1 = 1 + 2⁻⁵³, a tie."""
+    logits = np.tile([1.0, -(2.0**-53)], (2, 1))
+    with pytest.raises(ball.UndecidedError, match="32768 bits"):
+        ball.log_likelihood_sum(logits, np.array([0, 1]), np.array([1.0, -1.0]))
+
+
+def test_score_looks_at_selected_positions_only() -> None:
+    logits = np.array([[[0.0, 0.0], [np.nan, np.inf], [1.0, -INF]]])
+    targets, selected = np.array([[1, -100, 0]]), np.array([[True, False, True]])
+    result = ball.score(logits, targets, selected, np.array([[2.0, np.nan, 3.0]]))
+    np.testing.assert_array_equal(result.log_likelihood, [[-math.log(2), 0, 0]])
+    assert (result.sum, result.count) == (-2 * math.log(2), 2)
+    np.testing.assert_array_equal(result.grad_logits, [[[-1, 1], [0, 0], [0, 0]]])
+    nothing = ball.score(logits, targets, np.zeros((1, 3), bool), None)
+    assert (nothing.sum, nothing.count) == (0.0, 0)
+    assert not nothing.log_likelihood.any()
+    assert not nothing.grad_logits.any()
+
+
+# --- the head
+
+
+class Layer:
+    """A head whose logits are small integers and halves, so that float64 has them exactly."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.hidden = rng.integers(-3, 4, (2, 3, 4)) / 2
+        self.weight = rng.integers(-3, 4, (5, 4)).astype(float)
+        self.bias = rng.integers(-3, 4, 5).astype(float)
+        self.targets = rng.integers(0, 5, (2, 3))
+        self.selected = np.array([[True, True, False], [True, False, True]])
+        self.weights = rng.random((2, 3))
+
+    def head(self) -> mlm_spec.HeadResult:
+        return ball.head(
+            self.hidden, self.weight, self.bias, self.targets, self.selected, self.weights
+        )
+
+    def logits(self) -> np.ndarray:
+        return self.hidden @ self.weight.T + self.bias
+
+    def signal(self) -> Iterator[tuple[tuple[int, int], list[ball.Ball]]]:
+        for b, t in np.argwhere(self.selected).tolist():
+            w = float(self.weights[b, t])
+            yield (b, t), ball.logit_gradient(self.logits()[b, t], self.targets[b, t], w)
+
+
+def assert_within(value: float, terms: list[tuple[ball.Ball, float]]) -> None:
+    """Whether ``value`` is the nearest float of Σ ball · factor, in interval arithmetic."""
+    ends = [sorted((entry.lower * Fraction(x), entry.upper * Fraction(x))) for entry, x in terms]
+    assert float(sum(low for low, _ in ends)) == value == float(sum(high for _, high in ends))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_head_is_the_score_of_its_logits(seed: int) -> None:
+    layer = Layer(seed)
+    score = ball.score(layer.logits(), layer.targets, layer.selected, layer.weights)
+    result = layer.head()
+    assert (result.sum, result.count) == (score.sum, score.count)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gradients_of_the_head_are_the_chain_rule(seed: int) -> None:
+    layer = Layer(seed)
+    result, signal = layer.head(), list(layer.signal())
+    for at, row in signal:
+        for k in range(4):
+            column = layer.weight[:, k].tolist()
+            assert_within(result.grad_hidden[at][k], list(zip(row, column, strict=True)))
+    for j in range(5):
+        assert_within(result.grad_bias[j], [(row[j], 1.0) for _, row in signal])
+        for k in range(4):
+            terms = [(row[j], float(layer.hidden[at][k])) for at, row in signal]
+            assert_within(result.grad_weight[j, k], terms)
+
+
+def test_the_logits_of_the_head_are_exact() -> None:
+    """z_0 − z_1 = 2⁻¹⁰⁰ survives beside products of 2²⁰⁰, which cancel."""
+    hidden = np.array([[[2.0**100, 2.0**100, 2.0**-50]]])
+    weight = np.array([[2.0**100, -(2.0**100), 2.0**-50], [0.0, 0.0, 0.0]])
+    arguments = np.array([[0]]), np.array([[True]])
+    result = ball.head(hidden, weight, None, *arguments)
+    same = ball.score(np.array([[[2.0**-100, 0.0]]]), *arguments)
+    assert result.sum == same.sum
+    assert result.grad_bias is None
+
+
+def test_equal_logits_of_the_head_give_rational_gradients() -> None:
+    """(W_0 − W_1)/2 of W = (1 + 2⁻⁵², −2⁻⁵³) is a midpoint: to even."""
+    weight = np.array([[1.0 + 2.0**-52], [-(2.0**-53)]])
+    result = ball.head(np.zeros((1, 1, 1)), weight, None, np.array([[0]]), np.array([[True]]))
+    assert result.grad_hidden.tolist() == [[[0.5 + 2.0**-52]]]
+    assert result.grad_weight.tolist() == [[0.0], [0.0]]
+
+
+def test_a_column_of_equal_weights_gives_no_gradient_of_hidden() -> None:
+    rng = np.random.default_rng(5)
+    weight = np.stack([np.full(6, 0.1), rng.normal(0, 1, 6)], axis=1)
+    hidden = rng.normal(0, 1, (1, 1, 2))
+    result = ball.head(hidden, weight, None, np.array([[2]]), np.array([[True]]))
+    assert result.grad_hidden[0, 0, 0] == 0.0
+    assert result.grad_hidden[0, 0, 1] != 0.0
+
+
+def test_the_head_looks_at_selected_positions_only_and_knows_impossible_ids() -> None:
+    hidden = np.array([[[1.0], [np.nan]]])
+    weight, bias = np.array([[1.0], [1.0], [9.0]]), np.array([0.0, 0.0, -INF])
+    targets, selected = np.array([[0, -100]]), np.array([[True, False]])
+    result = ball.head(hidden, weight, bias, targets, selected)
+    assert result.sum == -math.log(2)
+    assert result.grad_hidden.tolist() == [[[0.0], [0.0]]]
+    assert result.grad_weight.tolist() == [[0.5], [-0.5], [0.0]]
+    assert result.grad_bias.tolist() == [0.5, -0.5, 0.0]
+
+
+def test_nothing_selected_gives_a_head_of_zeros() -> None:
+    layer = Layer(0)
+    layer.selected[:] = False
+    result = layer.head()
+    assert (result.sum, result.count) == (0.0, 0)
+    for array in result[2:]:
+        assert not array.any()

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import doctest
 import io
-import os
 import re
 import shlex
 import subprocess
@@ -20,8 +19,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, name, project_files
 
-ROOT = Path(__file__).resolve().parent.parent
 SPECIFICATION = sorted((ROOT / "docs" / "spec").glob("*.md"))
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EVERY_PAGE = [ROOT / "CHANGELOG.md", *GUIDES, *SPECIFICATION]
@@ -35,10 +34,6 @@ class Block:
     language: str
     text: str
     line: int  # of its first line of text, from 1
-
-
-def name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def blocks(page: str) -> Iterator[Block]:
@@ -346,14 +341,4 @@ def test_the_numbers_of_a_marked_paragraph_are_read() -> None:
 
 
 def test_no_page_is_left_out() -> None:
-    hidden = {"node_modules", "build", "dist"}
-    pages = {
-        Path(folder) / file
-        for folder, folders, files in os.walk(ROOT)
-        if not folders.__setitem__(
-            slice(None), [f for f in folders if not f.startswith(".") and f not in hidden]
-        )
-        for file in files
-        if file.endswith(".md")
-    }
-    assert pages == set(EVERY_PAGE)
+    assert set(project_files(".md")) == set(EVERY_PAGE)

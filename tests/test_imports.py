@@ -15,16 +15,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from checkout import FOLDERS, FRAMEWORKS
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {
-    "mlm_spec": ROOT / "mlm_spec",
-    "mlm_torch": ROOT / "backends" / "mlm_torch",
-    "mlm_jax": ROOT / "backends" / "mlm_jax",
-    "mlm_conformance": ROOT / "conformance" / "mlm_conformance",
-}
 BACKENDS = {"mlm_torch": {"torch"}, "mlm_jax": {"jax", "jaxlib"}}
-FRAMEWORKS = ("torch", "jax", "cupy", "tensorflow")
 SHARED = ("mlm_spec.errors", "mlm_spec.policy", "mlm_spec.batch")
 SUITE_LIBRARIES = {
     "flint",

@@ -73,7 +73,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_only(check, "ID", "this requirement, or all that begin so (MLM-LIK); repeatable")
     for form in ("json", "junit", "html"):
         check.add_argument(f"--{form}", metavar="F", help=f"write the report as {form} to F")
-    check.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
+    check.add_argument("--seed", metavar="N", type=_seed, help="default: 0 (nightly: random)")
     check.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=1)
     _add_in_process(check)
     check.add_argument("--time-limit", metavar="S", type=_seconds, help="seconds for one call")

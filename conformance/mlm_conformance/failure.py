@@ -69,7 +69,8 @@ def read_failure(path: Path) -> Failure:
     odd = [name for name in names if not isinstance(data.get(name), str)]
     if odd:
         raise CaseError(f"{path}: {', '.join(odd)} missing or no text")
-    return Failure(*(data[name] for name in names), decode_case(data.get("case")))
+    case = decode_case(data.get("case"))
+    return Failure(**{name: data[name] for name in names}, case=case)
 
 
 def reproduction(session: Session, check: Check, case: Any) -> str:

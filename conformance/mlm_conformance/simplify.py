@@ -68,9 +68,8 @@ def reductions(case: Any) -> Iterator[Any]:
         yield from _fewer_positions(case)
         yield from _ineligible(case)
         if isinstance(case, MaskCase):
-            for name in ("seed", "epoch"):
-                if getattr(case, name):
-                    yield replace(case, **{name: 0})
+            if case.seed or case.epoch:
+                yield replace(case, seed=0, epoch=0)
 
 
 def _shape(case: Any) -> tuple[int, int]:
@@ -95,9 +94,7 @@ def _fewer_positions(case: Any) -> Iterator[Any]:
     """Half of the rows or columns, then one less."""
     for axis, length in enumerate(_shape(case)):
         for keep in _parts(length):
-            yield replace(
-                case, **{n: getattr(case, n).take(keep, axis) for n in _positional(case)}
-            )
+            yield replace(case, **{n: getattr(case, n).take(keep, axis) for n in _positional(case)})
 
 
 def _parts(length: int) -> Iterator[list[int]]:
@@ -139,8 +136,9 @@ def _plainer(case: Any, name: str) -> Iterator[Any]:
         if not np.array_equal(rounded, wide, equal_nan=True):
             yield replace(case, **{name: rounded.astype(values.dtype)})
     flat = wide.reshape(-1)
-    steps = np.flatnonzero(flat) if flat.size <= 64 else []
-    for index in steps:
+    if flat.size > 64:
+        return
+    for index in np.flatnonzero(flat):
         zeroed = flat.copy()
         zeroed[index] = 0.0
         yield replace(case, **{name: zeroed.reshape(values.shape).astype(values.dtype)})

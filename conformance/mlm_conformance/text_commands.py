@@ -63,7 +63,9 @@ def show(patterns: Sequence[str]) -> str:
 
 def cite() -> str:
     """How to cite the specification, and one requirement of it: plain text and BibTeX."""
-    title = "The masked-language-modelling objective: specification, reference and conformance suite"
+    title = (
+        "The masked-language-modelling objective: specification, reference and conformance suite"
+    )
     example = next(iter(requirements()))
     return f"""\
 Plain text

@@ -31,7 +31,7 @@ __all__ = [
 FIRST_PRECISION, LAST_PRECISION = 128, 2**15  # bits
 TINY_EXPONENT = 8000
 TINY, TINY_ARB = fmpq(1, 2**TINY_EXPONENT), arb(2) ** -TINY_EXPONENT
-LARGEST_DENOMINATOR = 2 ** (TINY_EXPONENT - 1076)
+LARGEST_DENOMINATOR_BITS = TINY_EXPONENT - 1076
 
 T = TypeVar("T")
 
@@ -150,8 +150,8 @@ def _ends(real: Real, margin: Any) -> tuple[Any, Any]:
         return exact, exact
     if not rest.abs_upper() < TINY_ARB:
         return exact + exact_value(rest.lower()), exact + exact_value(rest.upper())
-    if int(exact.q) > LARGEST_DENOMINATOR:
-        raise UndecidedError(f"a denominator above {LARGEST_DENOMINATOR:.1e}")
+    if int(exact.q).bit_length() > LARGEST_DENOMINATOR_BITS:
+        raise UndecidedError(f"a denominator of more than {LARGEST_DENOMINATOR_BITS} bits")
     if real.sign > 0 or rest > 0:
         return exact + margin, exact + TINY
     if real.sign < 0 or rest < 0:

@@ -147,10 +147,11 @@ def _bad_mask_calls() -> Iterator[BadCallCase]:
             yield BadCallCase(
                 "mask", {**good, "tokens": tokens}, "IdRangeError", where, good, about
             )
+    seeds: tuple[object, ...] = (-1, -(2**63), 2**64, 2**80, 1.0, True, None, "7")
     for name in ("seed", "epoch"):
-        for value in (-1, -(2**63), 2**64, 2**80, 1.0, True, None, "7"):
-            call = {**good, name: value}
-            yield BadCallCase("mask", call, "SeedError", name, good, f"{name} {value!r}")
+        for seed in seeds:
+            call = {**good, name: seed}
+            yield BadCallCase("mask", call, "SeedError", name, good, f"{name} {seed!r}")
     yield BadCallCase("mask", {**good, "policy": None}, "PolicyError", "policy", good, "no policy")
     yield from _missing_words(good)
 
@@ -215,9 +216,9 @@ def _bad_selection(port: str, good: Call, vocab: int) -> Iterator[BadCallCase]:
             targets = _changed(good["targets"].astype(kind), (1, 3), value)
             call, about = {**good, "targets": targets}, f"{kind} targets[1, 3] = {value}"
             yield BadCallCase(port, call, "IdRangeError", "targets[1, 3]", good, about)
-    for value in (np.nan, np.inf, -np.inf):
-        weights = _changed(good["weights"], (0, 0), value)
-        call, about = {**good, "weights": weights}, f"weights[0, 0] = {value}"
+    for number in (np.nan, np.inf, -np.inf):
+        weights = _changed(good["weights"], (0, 0), number)
+        call, about = {**good, "weights": weights}, f"weights[0, 0] = {number}"
         yield BadCallCase(port, call, "NotFiniteError", "weights[0, 0]", good, about)
 
 

@@ -43,7 +43,8 @@ def equal(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]
 
 def ties(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
     """Two levels, the upper one shared: argmax is no help."""
-    return rng.integers(0, 2, size=(rows, vocab)) * 2.0, _targets(rng, rows, vocab)
+    levels = rng.integers(0, 2, size=(rows, vocab)).astype(np.float64)
+    return levels * 2.0, _targets(rng, rows, vocab)
 
 
 def offset(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:

@@ -73,13 +73,17 @@ class MaskRecipe:
         pools = ("regular", "regular", "all", (5,), (4, 7, 11, 19))
         return MaskingPolicy(
             self._selection(),
-            Corruption(*self.kinds.split(), unit=self.unit),  # type: ignore[arg-type]
+            self._corruption(),
             vocab_size=self.vocab,
             mask_id=MASK,
             pad_id=PAD,
             special_ids=SPECIAL,
             pool=pools[self.variant % len(pools)],  # type: ignore[arg-type]
         )
+
+    def _corruption(self) -> Corruption:
+        mask, random, keep = self.kinds.split()
+        return Corruption(mask, random, keep, self.unit)  # type: ignore[arg-type]  # checked there
 
     def _selection(self) -> Selection:
         rate = Fraction(self.rate)

@@ -132,7 +132,7 @@ def parts_add_up(context: Context, case: HeadCase) -> None:
     whole = context.call("head", case.arguments())
     answers = [context.call("head", part.arguments()) for part in parts]
     bounds = [bounds_of(c) for c in (case, *parts)]
-    context.equal("count of the parts", sum(a["count"] for a in answers), whole["count"])
+    context.equal("count of the parts", np.sum([a["count"] for a in answers]), whole["count"])
     for name in ("sum", "grad_weight", "grad_bias"):
         if name not in whole:
             continue

@@ -20,7 +20,7 @@ from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, check
 from mlm_conformance.checks.common import expected_mask, field_of, masked
-from mlm_spec import FixedCount, MaskedBatch
+from mlm_spec import FixedCount, MaskedBatch, MaskingPolicy
 
 Places = NDArray[np.int64]
 ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
@@ -99,7 +99,7 @@ def rate_0_selects_nothing_and_rate_1_everything(context: Context, case: MaskCas
     context.equal(f"selected, at rate {rate}", masked(context, case).selected, want)
 
 
-def _with_law(case: MaskCase, law: FixedCount) -> object:
+def _with_law(case: MaskCase, law: FixedCount) -> MaskingPolicy:
     return replace(case.policy, selection=law)
 
 

@@ -11,6 +11,9 @@ a word; odd ids continue the word before them, like pieces that begin with ``##`
 collator replaces the weights of the policy by 1, 0, 0, and warns.
 """
 
+# The packages of the field are in no environment that is type-checked.
+# mypy: disable-error-code="import-not-found, import-untyped"
+
 from __future__ import annotations
 
 import random

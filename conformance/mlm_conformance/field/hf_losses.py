@@ -10,6 +10,9 @@ models here take ``**kwargs``, so the reduction that is declared for them is "su
 `bert_mean` and `modernbert_mean` are called without the count, as in a loop of one's own.
 """
 
+# The packages of the field are in no environment that is type-checked.
+# mypy: disable-error-code="import-not-found, import-untyped"
+
 from __future__ import annotations
 
 from typing import Any

@@ -3,12 +3,16 @@
 Called with NumPy arrays the layer runs in Python and selects by a Bernoulli law; inside a
 ``tf.function`` or a ``tf.data`` pipeline it runs tensorflow-text, which selects a fixed count, the
 ceiling of rate · selectable tokens.  These are two laws under one name, and two adapters here;
-asked for a rate, each follows its own law.
+asked for a rate, each follows its own law.  The second path is run eagerly, through the layer's
+own switch: inside a graph the rows are shuffled side by side, and no seed repeats a drawing.
 
 The layer knows ineligible tokens by id alone (``unselectable_token_ids``), not by position.  So an
 ineligible position is shown to it as an id of its own, one beyond the vocabulary, which is among
 the unselectable ids; where that id comes back, the original is put in its place again.
 """
+
+# The packages of the field are in no environment that is type-checked.
+# mypy: disable-error-code="import-not-found, import-untyped"
 
 from __future__ import annotations
 
@@ -16,7 +20,6 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 # Both are read when Keras and TensorFlow are imported.
@@ -35,9 +38,6 @@ from mlm_spec.policy import Bernoulli, FixedCount, MaskingPolicy
 
 __all__ = ["python_path", "tensorflow_path"]
 
-# Rows are shuffled side by side otherwise, and a drawing could not be repeated.
-tf.config.experimental.enable_op_determinism()
-
 _VERSIONS = {
     "keras": keras.__version__,
     "keras-hub": keras_hub.__version__,
@@ -45,9 +45,6 @@ _VERSIONS = {
     "tensorflow-text": tensorflow_text.__version__,
 }
 _Array: TypeAlias = NDArray[Any]
-
-#: Seed of the TensorFlow path: its operations keep the one they were traced with.
-_SEED = 20_181_011
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +63,12 @@ class PythonPath:
         """``n`` drawings, int64 (n, B, T): one call of the layer on n · B rows."""
         require(self.expressible(policy))
         random.seed(seed_of(tokens, eligible, policy, n))
-        return _sample(_layer(policy), tokens, eligible, policy, n)
+        return _sample(_layer(policy, in_python=True), tokens, eligible, policy, n)
 
 
 @dataclass(frozen=True, slots=True)
 class TensorFlowPath:
-    """The layer inside a ``tf.function``."""
+    """The layer as a ``tf.data`` pipeline runs it."""
 
     versions: Mapping[str, str]
 
@@ -90,8 +87,8 @@ class TensorFlowPath:
     ) -> dict[str, _Array]:
         """``n`` drawings, int64 (n, B, T): one call of the layer on n · B rows."""
         require(self.expressible(policy))
-        tf.random.set_seed(_SEED)
-        return _sample(_traced(policy), tokens, eligible, policy, n)
+        tf.random.set_seed(seed_of(tokens, eligible, policy, n))
+        return _sample(_layer(policy, in_python=False), tokens, eligible, policy, n)
 
 
 def python_path() -> PythonPath:
@@ -100,11 +97,11 @@ def python_path() -> PythonPath:
 
 
 def tensorflow_path() -> TensorFlowPath:
-    """``MaskedLMMaskGenerator`` in a ``tf.function``."""
+    """``MaskedLMMaskGenerator`` by tensorflow-text."""
     return TensorFlowPath(_VERSIONS)
 
 
-def _layer(policy: MaskingPolicy) -> Any:
+def _layer(policy: MaskingPolicy, *, in_python: bool) -> Any:
     law, shown = policy.selection, policy.corruption
     assert isinstance(law, Bernoulli | FixedCount)
     return keras_hub.layers.MaskedLMMaskGenerator(
@@ -115,14 +112,8 @@ def _layer(policy: MaskingPolicy) -> Any:
         unselectable_token_ids=[*policy.special_ids, _hidden(policy)],
         mask_token_rate=float(shown.mask),
         random_token_rate=float(shown.random),
+        _allow_python_workflow=in_python,
     )
-
-
-@lru_cache(maxsize=32)
-def _traced(policy: MaskingPolicy) -> Callable[[Any], Any]:
-    rows = tf.TensorSpec([None, None], tf.int64)
-    function: Callable[[Any], Any] = tf.function(_layer(policy), input_signature=[rows])
-    return function
 
 
 def _hidden(policy: MaskingPolicy) -> int:
@@ -134,15 +125,13 @@ def _sample(
     layer: Callable[[Any], Any], tokens: _Array, eligible: _Array, policy: MaskingPolicy, n: int
 ) -> dict[str, _Array]:
     rows, columns = tokens.shape
-    shown = np.tile(np.where(eligible, tokens, _hidden(policy)), (n, 1))
-    found = layer(shown)
+    found = layer(np.tile(np.where(eligible, tokens, _hidden(policy)), (n, 1)))
     inputs = np.asarray(found["token_ids"], np.int64).reshape(n, rows, columns)
     labels = np.full((n * rows, columns), IGNORED, np.int64)
-    for row, (places, ids, weights) in enumerate(
-        zip(*(_lists(found[f"mask_{name}"]) for name in ("positions", "ids", "weights")), strict=True)
-    ):
+    parts = [_lists(found[f"mask_{name}"]) for name in ("positions", "ids", "weights")]
+    for row, (places, ids, weights) in zip(labels, zip(*parts, strict=True), strict=True):
         chosen = np.asarray(weights) > 0
-        labels[row, np.asarray(places, int)[chosen]] = np.asarray(ids, np.int64)[chosen]
+        row[np.asarray(places, int)[chosen]] = np.asarray(ids, np.int64)[chosen]
     return {
         "inputs": np.where(inputs == _hidden(policy), tokens, inputs),
         "labels": labels.reshape(n, rows, columns),

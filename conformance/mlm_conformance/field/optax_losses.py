@@ -12,6 +12,9 @@ The mask is an array of ones and zeros in float32, as input pipelines hand it ov
 the same function's numbers position by position.
 """
 
+# The packages of the field are in no environment that is type-checked.
+# mypy: disable-error-code="import-not-found, import-untyped, no-untyped-call"
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
