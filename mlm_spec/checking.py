@@ -80,12 +80,14 @@ def check_ids(name: str, ids: NDArray[Any], vocab_size: int) -> None:
         raise IdRangeError(_at(name, first), ids[first], _id_range(vocab_size))
 
 
-def check_targets(targets: NDArray[Any], selected: NDArray[np.bool_], vocab_size: int) -> None:
+def check_targets(
+    targets: NDArray[Any], selected: NDArray[np.bool_], vocab_size: int, name: str = "targets"
+) -> None:
     """Every selected target is an id; others are never looked at (MLM-ERR-3, MLM-ERR-14)."""
     bad = selected & ((targets < 0) | (targets >= vocab_size))
     if bad.any():
         first = _first(bad)
-        raise IdRangeError(_at("targets", first), targets[first], _id_range(vocab_size))
+        raise IdRangeError(_at(name, first), targets[first], _id_range(vocab_size))
 
 
 def check_finite(name: str, values: NDArray[Any], rows: NDArray[np.bool_] | None = None) -> None:
@@ -122,7 +124,8 @@ def check_logits(
     ------
     NotFiniteError (NaN, +inf), NoSupportError (all -inf), ImpossibleTargetError (target -inf).
     """
-    highest = logits.max(axis=-1, initial=-np.inf)  # NaN wins over everything
+    with np.errstate(invalid="ignore"):
+        highest = logits.max(axis=-1, initial=-np.inf)  # NaN wins over everything
     for row in np.flatnonzero(np.isnan(highest) | (highest == np.inf)):
         bad = np.isnan(logits[row]) | (logits[row] == np.inf)
         column = int(np.flatnonzero(bad)[0])

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_spec.checking import FLOATS, IDS, check_array
 from mlm_spec.errors import EmptySelectionError
-from mlm_spec.objective import score
+from mlm_spec.objective import check_selection, score
 
 __all__ = ["Reduction", "loss"]
 
@@ -47,7 +48,11 @@ def loss(
     >>> round(float(value), 6)
     1.386294
     """
-    selected = np.asarray(labels) != ignore_index
+    check_array("logits", logits, ("B", "T", "V"), FLOATS)
+    check_array("labels", labels, logits.shape[:2], IDS)
+    selected = labels != ignore_index
+    rows, columns, vocab_size = logits.shape
+    check_selection(labels, selected, (rows, columns), vocab_size, "logits", "labels")
     denominator = 1
     if reduction == "mean":
         denominator = int(selected.sum())

@@ -80,11 +80,16 @@ def mean_log_likelihood(total: float, count: int) -> float:
 
 
 def check_selection(
-    targets: object, selected: object, shape: tuple[int, int], vocab_size: int, name: str
+    targets: object,
+    selected: object,
+    shape: tuple[int, int],
+    vocab_size: int,
+    name: str,
+    targets_name: str = "targets",
 ) -> None:
     """targets and selected, against the shape that ``name`` has set."""
     if vocab_size == 0:
         raise ShapeError(name, "without a vocabulary", "at least one id")
-    ids = check_array("targets", targets, shape, IDS)
+    ids = check_array(targets_name, targets, shape, IDS)
     chosen = check_array("selected", selected, shape, ("bool",))
-    check_targets(ids, chosen, vocab_size)
+    check_targets(ids, chosen, vocab_size, targets_name)

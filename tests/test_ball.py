@@ -153,11 +153,14 @@ def test_equal_logits_have_rational_gradients() -> None:
     assert dead == (0.0, 0, 0)
 
 
-def test_a_rational_gradient_on_a_midpoint_rounds_to_even_and_a_far_tail_breaks_the_tie() -> None:
-    """Four tied logits: 3w/4 is 4.5 units of 2⁻⁵³ above 3/4.  A far logit adds exp(−10⁶) w/16."""
+@pytest.mark.parametrize("far", [-1e3, -1e6, -1e100, -1.7e308])
+def test_a_rational_gradient_on_a_midpoint_is_even_until_a_far_tail_breaks_the_tie(
+    far: float,
+) -> None:
+    """Four tied logits: 3w/4 is 4.5 units of 2⁻⁵³ above 3/4.  A far logit adds exp(far) w/16."""
     weight = 1.0 + 3 * 2.0**-52
     assert ball.logit_gradient([0.0] * 4, 0, weight)[0].nearest == 0.75 + 4 * 2.0**-53
-    assert ball.logit_gradient([0.0] * 4 + [-1e6], 0, weight)[0].nearest == 0.75 + 5 * 2.0**-53
+    assert ball.logit_gradient([0.0] * 4 + [far], 0, weight)[0].nearest == 0.75 + 5 * 2.0**-53
 
 
 def test_a_far_tail_also_breaks_a_tie_towards_zero() -> None:
@@ -185,6 +188,18 @@ def test_the_sum_is_the_sum_of_the_real_numbers_not_of_the_rounded_ones() -> Non
         rounded = (w * term.nearest for w, term in zip(weights.tolist(), terms, strict=True))
         differed += math.fsum(rounded) != result.nearest
     assert differed  # the difference is one that this test can see
+
+
+def test_a_sum_on_a_midpoint_is_decided_though_each_term_was_decided_earlier() -> None:
+    """−log 2 and a second term that brings the sum to 2⁻⁹⁰⁰ or less above a midpoint."""
+    midpoint = WIDE.add(Decimal("1.25"), WIDE.power(2, -53))
+    lower = greedy_midpoint(WIDE.subtract(midpoint, WIDE.ln(Decimal(2))), 20)
+    logits = np.full((1, 2, 21), -INF)
+    logits[0, 0, :2] = 0.0
+    logits[0, 1] = [0.0, *lower]
+    result = ball.score(logits, np.zeros((1, 2), int), np.ones((1, 2), bool))
+    assert result.sum == -1.25
+    assert ball.log_likelihood_sum(logits[0], np.zeros(2, int)).nearest == -1.25
 
 
 def test_opposite_weights_cancel_to_exactly_zero() -> None:
@@ -216,13 +231,13 @@ def test_score_looks_at_selected_positions_only() -> None:
 
 
 class Layer:
-    """A head whose logits are small integers and halves, so that float64 has them exactly."""
+    """A head whose logits are eighths, so that float64 has them exactly."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.hidden = rng.integers(-3, 4, (2, 3, 4)) / 2
         self.weight = rng.integers(-3, 4, (5, 4)).astype(float)
-        self.bias = rng.integers(-3, 4, 5).astype(float)
+        self.bias = rng.integers(-9, 10, 5) / 8
         self.targets = rng.integers(0, 5, (2, 3))
         self.selected = np.array([[True, True, False], [True, False, True]])
         self.weights = rng.random((2, 3))

@@ -158,6 +158,8 @@ def test_bernoulli_compares_the_first_word_of_stream_zero_strictly() -> None:
         (FixedCount("3/20", rounding="half_even"), 30, 4),
         (FixedCount("0", floor=2), 9, 2),
         (FixedCount("1", cap=4), 9, 4),
+        (FixedCount("0", floor=2, cap=4), 9, 2),
+        (FixedCount("1", floor=2, cap=4), 9, 4),
         (FixedCount("0", floor=50), 9, 20),
         (FixedCount("0", rounding="ceiling"), 9, 0),
     ],
@@ -174,8 +176,8 @@ def test_fixed_count_takes_the_smallest_words_of_stream_two() -> None:
 
 
 def test_fixed_count_breaks_a_tie_by_position_not_by_column() -> None:
-    law = FixedCount("1/4")
-    assert chosen(law, [place(i) for i in (3, 2, 1, 0)], ranks(8, 8, 8, 8)) == [0]
+    sequence = [place(i)._replace(column=3 - i) for i in (3, 2, 1, 0)]
+    assert chosen(FixedCount("1/4"), sequence, ranks(8, 8, 8, 8)) == [0]
 
 
 @pytest.mark.parametrize(("base", "k"), [("eligible", 1), ("all", 2)])

@@ -165,6 +165,8 @@ jitted_mask_step = jax.jit(mask_step)
 
 
 def _masked(source: Source, plan: MaskingPlan, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if source.tokens.size == 0:  # no first column, where rows are sorted and shifted
+        return jnp.zeros(source.tokens.shape, jnp.bool_), source.tokens
     candidate = candidates(source, plan)
     words = words_at(key, source.sequence_id, source.position, TOKEN)
     selected, start = select_positions(source, candidate, words[0], plan, key)

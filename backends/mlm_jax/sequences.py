@@ -60,12 +60,9 @@ def has_one_sequence_a_row(source: Source, matters: jax.Array) -> jax.Array:
     source : the batch.
     matters : bool (B, T).
     """
-    mask = matters[..., None]
-    highest = jnp.max(
-        jnp.where(mask, source.sequence_id, jnp.uint32(0)), axis=1, initial=jnp.uint32(0)
-    )
-    last = jnp.uint32(2**32 - 1)
-    lowest = jnp.min(jnp.where(mask, source.sequence_id, last), axis=1, initial=last)
+    ids, last = source.sequence_id, jnp.uint32(2**32 - 1)
+    highest = jnp.max(jnp.where(matters[..., None], ids, 0), axis=1)
+    lowest = jnp.min(jnp.where(matters[..., None], ids, last), axis=1)
     return jnp.all(highest <= lowest)  # equal, or nothing matters in that row
 
 
@@ -90,8 +87,8 @@ def group_ends(*keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     for key in keys:
         new |= key[:, 1:] != key[:, :-1]
     column = columns(keys[0])
-    opens = jnp.pad(new, ((0, 0), (1, 0)), constant_values=True)[:, : column.shape[1]]
-    closes = jnp.pad(new, ((0, 0), (0, 1)), constant_values=True)[:, : column.shape[1]]
+    opens = jnp.pad(new, ((0, 0), (1, 0)), constant_values=True)
+    closes = jnp.pad(new, ((0, 0), (0, 1)), constant_values=True)
     first = lax.cummax(jnp.where(opens, column, 0), axis=1)
     last = lax.cummin(jnp.where(closes, column, column.shape[1]), axis=1, reverse=True)
     return first, last

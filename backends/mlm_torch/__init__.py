@@ -1,0 +1,77 @@
+"""The masked-language-modelling objective in PyTorch.
+
+Tensors in, tensors out, on the device of the arguments::
+
+    import torch, mlm_torch
+    from mlm_spec.policy import Bernoulli, Corruption, MaskingPolicy
+
+    policy = MaskingPolicy(Bernoulli("3/20"), Corruption("4/5", "1/10", "1/10"),
+                           vocab_size=30522, mask_id=103, pad_id=0, special_ids=(101, 102, 103))
+
+    ids = mlm_torch.sequence_words(row_numbers, length)         # int64 (B,) -> uint32 (B, T, 2)
+    batch = mlm_torch.mask(tokens, ids, position, None, attention_mask, policy, seed=1, epoch=0)
+    hidden = encoder(batch.inputs)
+    total, count = mlm_torch.head_log_likelihood_sum(
+        hidden, decoder.weight, decoder.bias, batch.targets, batch.selected)
+    (-mlm_torch.mean(total, count)).backward()
+
+Three families:
+
+* *checked* and with gradients in hand: `mask`, `score`, `head`, `loss`;
+* *differentiable*: `log_likelihood_sum`, `head_log_likelihood_sum`, `mean_loss`;
+* *steps*, for `torch.compile`, which return a status instead of raising: `mask_step`,
+  `score_step`, `head_step`, `step_log_likelihood_sum`, `step_head_log_likelihood_sum`, and
+  `raise_for_status` for afterwards.  `compile_mask` makes a fast masker of one policy.
+
+The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` shows how well.
+"""
+
+from __future__ import annotations
+
+from mlm_torch.compiled import compile_mask
+from mlm_torch.head import (
+    HeadStep,
+    head,
+    head_log_likelihood_sum,
+    head_step,
+    step_head_log_likelihood_sum,
+)
+from mlm_torch.loss import loss, mean_loss
+from mlm_torch.masking import MaskStep, mask, mask_step
+from mlm_torch.objective import (
+    ScoreStep,
+    StepSum,
+    log_likelihood_sum,
+    mean,
+    score,
+    score_step,
+    step_log_likelihood_sum,
+)
+from mlm_torch.places import sequence_words
+from mlm_torch.random_words import make_key, random_words
+from mlm_torch.status import raise_for_status
+
+__all__ = [
+    "HeadStep",
+    "MaskStep",
+    "ScoreStep",
+    "StepSum",
+    "compile_mask",
+    "head",
+    "head_log_likelihood_sum",
+    "head_step",
+    "log_likelihood_sum",
+    "loss",
+    "make_key",
+    "mask",
+    "mask_step",
+    "mean",
+    "mean_loss",
+    "raise_for_status",
+    "random_words",
+    "score",
+    "score_step",
+    "sequence_words",
+    "step_head_log_likelihood_sum",
+    "step_log_likelihood_sum",
+]

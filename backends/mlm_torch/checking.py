@@ -106,7 +106,9 @@ def check_logits(logits: Tensor) -> None:
     """Logits (B, T, V) of a float dtype, with at least one id."""
     check_tensor("logits", logits, ("B", "T", "V"), FLOATS)
     if logits.shape[2] == 0:
-        raise ShapeError("logits", f"of shape {tuple(logits.shape)}", "a vocabulary of 1 id or more")
+        raise ShapeError(
+            "logits", f"of shape {tuple(logits.shape)}", "a vocabulary of 1 id or more"
+        )
 
 
 def check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -114,7 +116,9 @@ def check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     check_tensor("hidden", hidden, ("B", "T", "d"), FLOATS)
     check_tensor("weight", weight, ("V", hidden.shape[2]), (hidden.dtype,))
     if weight.shape[0] == 0:
-        raise ShapeError("weight", f"of shape {tuple(weight.shape)}", "a vocabulary of 1 id or more")
+        raise ShapeError(
+            "weight", f"of shape {tuple(weight.shape)}", "a vocabulary of 1 id or more"
+        )
     if bias is not None:
         check_tensor("bias", bias, (weight.shape[0],), (hidden.dtype,))
 
@@ -133,7 +137,7 @@ def check_ids(name: str, ids: Tensor, vocab_size: int, where: Tensor | None = No
         return
     if where is None:
         low, high = torch.aminmax(ids)
-        if 0 <= int(low) and int(high) < vocab_size:
+        if int(low) >= 0 and int(high) < vocab_size:
             return
     bad = (ids < 0) | (ids >= vocab_size)
     index = _first(bad if where is None else bad & where)

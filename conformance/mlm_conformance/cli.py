@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 import mlm_spec
 from mlm_conformance import text_commands
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
+from mlm_conformance.profiles import PROFILES
 from mlm_spec.errors import MlmSpecError
 from mlm_spec.text import SPEC_VERSION
 
-__all__ = ["PROFILES", "main", "parser"]
+__all__ = ["main", "parser"]
 
-PROFILES = ("quick", "ci", "nightly")
 #: What the conformance extra installs, by the names that Python imports.
 _EXTRA = ("flint", "hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich")
 
@@ -69,7 +69,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check = commands.add_parser("check", help="check a backend", allow_abbrev=False)
     check.add_argument("target", metavar="TARGET", help="a backend's name, or module:attribute")
     check.add_argument("--device", metavar="D", default="cpu", help="default: cpu")
-    check.add_argument("--profile", choices=PROFILES, default="ci", help="default: ci")
+    check.add_argument("--profile", choices=tuple(PROFILES), default="ci", help="default: ci")
     _add_only(check, "ID", "this requirement, or all that begin so (MLM-LIK); repeatable")
     for form in ("json", "junit", "html"):
         check.add_argument(f"--{form}", metavar="F", help=f"write the report as {form} to F")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
 from mlm_conformance.answer import Answer, Hello, read_answer, read_hello
 from mlm_conformance.ports import check_arguments
 from mlm_conformance.resolve import TargetError, resolve
-from mlm_conformance.serving import describe, serve_call, write_reply
-from mlm_conformance.wire import read_frame, write_frame
+from mlm_conformance.serving import describe, encode_reply, serve_call
+from mlm_conformance.wire import encode, read_frame
 
 __all__ = ["InProcessTarget"]
 
@@ -65,20 +66,14 @@ class InProcessTarget:
     ) -> Answer:
         """As `TargetProcess.call`, without a time limit."""
         check_arguments(port, self._hello.claims, arguments)
-        pipe = BytesIO()
-        write_frame(pipe, arguments)
-        pipe.seek(0)
         reply = serve_call(
             self._target,
             port,
-            read_frame(pipe),
+            _carried(encode(arguments)),
             measure_memory=measure_memory,
             random_state=watch_random,
         )
-        pipe = BytesIO()
-        write_reply(pipe, reply)
-        pipe.seek(0)
-        return read_answer(port, read_frame(pipe), 0.0, "")
+        return read_answer(port, _carried(encode_reply(reply)), 0.0, "")
 
     def restart(self) -> None:
         """Make a named target anew.  Its modules stay as they are."""
@@ -87,3 +82,8 @@ class InProcessTarget:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _carried(frame: Iterable[bytes | memoryview]) -> Any:
+    """The message as it would arrive at the other end of a pipe."""
+    return read_frame(BytesIO(b"".join(frame)))

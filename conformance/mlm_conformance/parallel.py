@@ -34,6 +34,7 @@ from mlm_spec import text
 __all__ = ["merge", "run", "step_from_json", "step_to_json"]
 
 _TAIL = 2000  # characters of a dead share's output that its error shows
+_DRAINING = 5.0  # seconds for what a process said before its end
 _ENDING = 30.0  # seconds that an interrupted share has to write what it found
 
 
@@ -157,17 +158,20 @@ class _Board:
 def _run_shares(shares: Sequence[_Share], command: list[str], board: _Board) -> bool:
     """Run all shares to their end; True if Ctrl-C ended them."""
     readers: list[threading.Thread] = []
+    interrupted = False
     try:
         with _ended_at_last(shares):
             for share in shares:
                 readers += _start(share, command, board)
-            for reader in readers:
-                reader.join()
+            for share in shares:
+                if share.process is not None:
+                    share.process.wait()
     except KeyboardInterrupt:
-        for reader in readers:
-            reader.join()
-        return True
-    return False
+        interrupted = True
+    for reader in readers:
+        # Something that a dead target left behind may hold a pipe open for ever.
+        reader.join(_DRAINING)
+    return interrupted
 
 
 @contextlib.contextmanager
@@ -243,8 +247,9 @@ def _collected(share: _Share, checks: Sequence[Check]) -> RunReport | tuple[Requ
     assert share.process is not None
     status = share.process.returncode
     output = "".join(share.output)[-_TAIL:]
-    outcome = Outcome.NOT_RUN if status == EXIT_INTERRUPTED else Outcome.ERROR
-    reason = "interrupted" if outcome is Outcome.NOT_RUN else f"its process ended with {status}"
+    stopped = status in (EXIT_INTERRUPTED, -signal.SIGINT)
+    outcome = Outcome.NOT_RUN if stopped else Outcome.ERROR
+    reason = "interrupted" if stopped else f"its process ended with {status}"
     message = f"{reason}, and left no report\n{output}".rstrip()
     lost = {
         id: [_lost(c, outcome, message) for c in checks if c.requirement == id] for id in share.ids

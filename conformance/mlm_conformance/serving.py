@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlm_conformance.ports import MalformedAnswer, normalise
 from mlm_conformance.resolve import (
@@ -23,13 +24,14 @@ from mlm_conformance.resolve import (
     UnknownTarget,
     claims,
 )
-from mlm_conformance.wire import Sink, WireError, write_frame
+from mlm_conformance.wire import WireError, encode
 from mlm_spec import errors
 
-__all__ = ["describe", "failure", "reply_to", "serve_call", "write_reply"]
+__all__ = ["describe", "encode_reply", "failure", "reply_to", "serve_call"]
 
 _LONGEST = 2**16  # characters of a text in a reply
 _TRACEBACK_LINES = 20
+_PART = 2**17  # bytes
 
 
 def describe(name: str, target: object) -> dict[str, Any]:
@@ -77,12 +79,12 @@ def reply_to(
     )
 
 
-def write_reply(sink: Sink, reply: Mapping[str, Any]) -> None:
-    """Write a reply, or, if no frame can carry it, one that says so."""
+def encode_reply(reply: Mapping[str, Any]) -> list[bytes | memoryview]:
+    """The frame of a reply, or, if no frame can carry it, of one that says so."""
     try:
-        write_frame(sink, reply)
+        return encode(reply)
     except WireError as error:
-        write_frame(sink, {"malformed": f"an answer that cannot be sent: {error}"})
+        return encode({"malformed": f"an answer that cannot be sent: {error}"})
 
 
 def serve_call(
@@ -117,7 +119,7 @@ def serve_call(
         reply["peak_growth"] = _growth_since(resident)
     if random_state:
         reply["global_random_advanced"] = _global_random_states() != states
-    reply["mutated"] = [name for name, value in watched.items() if _snapshot(value) != before[name]]
+    reply["mutated"] = [name for name, v in watched.items() if not _is_same(v, before[name])]
     return reply
 
 
@@ -137,10 +139,26 @@ def _attempt(target: object, port: str, arguments: Mapping[str, Any]) -> dict[st
 
 
 def _snapshot(value: object) -> object:
-    """A copy to compare with later.  Bytes, not numbers: NaN equals NaN, -0.0 is not 0.0."""
+    """A copy, to be compared with later."""
     if isinstance(value, np.ndarray):
-        return value.shape, value.dtype, value.tobytes()
+        return value.copy(order="C")
     return copy.deepcopy(value)
+
+
+def _is_same(value: object, snapshot: Any) -> bool:
+    """Whether ``value`` is as it was.  Bytes, not numbers: NaN equals NaN, -0.0 is not 0.0."""
+    if not isinstance(value, np.ndarray):
+        return bool(value == snapshot)
+    if (value.shape, value.dtype) != (snapshot.shape, snapshot.dtype):
+        return False
+    now, before = _bytes_of(value), _bytes_of(snapshot)
+    # By parts that stay in the cache, instead of another copy of all.
+    parts = [slice(i, i + _PART) for i in range(0, len(now), _PART)]
+    return all(now[part].tobytes() == before[part].tobytes() for part in parts)
+
+
+def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _describe_error(error: BaseException) -> dict[str, Any]:

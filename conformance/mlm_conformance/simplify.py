@@ -67,9 +67,8 @@ def reductions(case: Any) -> Iterator[Any]:
     elif isinstance(case, MaskCase | SampleCase):
         yield from _fewer_positions(case)
         yield from _ineligible(case)
-        if isinstance(case, MaskCase):
-            if case.seed or case.epoch:
-                yield replace(case, seed=0, epoch=0)
+        if isinstance(case, MaskCase) and (case.seed or case.epoch):
+            yield replace(case, seed=0, epoch=0)
 
 
 def _shape(case: Any) -> tuple[int, int]:

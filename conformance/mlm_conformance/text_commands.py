@@ -67,6 +67,7 @@ def cite() -> str:
         "The masked-language-modelling objective: specification, reference and conformance suite"
     )
     example = next(iter(requirements()))
+    note = f"Software mlm-spec {mlm_spec.__version__}; requirements cited by id, such as {example}"
     return f"""\
 Plain text
 
@@ -84,5 +85,5 @@ BibTeX
     author  = {{{{The mlm-spec authors}}}},
     title   = {{{title}}},
     version = {{{SPEC_VERSION}}},
-    note    = {{Software mlm-spec {mlm_spec.__version__}; requirements cited by id, such as {example}}}
+    note    = {{{note}}}
   }}"""

@@ -26,8 +26,8 @@ from mlm_conformance.resolve import (
     TargetError,
     resolve,
 )
-from mlm_conformance.serving import describe, failure, reply_to, write_reply
-from mlm_conformance.wire import Sink, Source, read_frame
+from mlm_conformance.serving import describe, encode_reply, failure, reply_to
+from mlm_conformance.wire import Sink, Source, read_frame, send
 
 __all__ = ["main"]
 
@@ -97,7 +97,7 @@ def _serve(source: Source, sink: Sink, target: object, hello: Mapping[str, Any])
         if os.getpid() != process:
             os._exit(0)  # a fork of the target came back from the call; only one may answer
         try:
-            write_reply(sink, reply)
+            send(sink, encode_reply(reply))
         except BrokenPipeError:
             return False
 

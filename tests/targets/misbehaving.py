@@ -235,7 +235,8 @@ def key_for(name: str) -> np.ndarray:
 
 
 class Target:
-    versions = {"numpy": np.__version__, "misbehaviour": 1}
+    def __init__(self) -> None:
+        self.versions = {"numpy": np.__version__, "misbehaviour": 1}
 
     def random_words(self, key: Any, counter: Any) -> Any:
         return list(BEHAVIOURS.values())[key[0, 0]](counter)

@@ -80,7 +80,9 @@ def main() -> None:
                 "type": "DTypeError",
                 "classes": ["DTypeError", "InputError", "MlmSpecError", "ValueError"],
                 "message": f"{where} is {got}; expected {expected}",
-                **{"where": where, "got": got, "expected": expected},
+                "where": where,
+                "got": got,
+                "expected": expected,
             }
             write(sink, {"raised": error})
             continue

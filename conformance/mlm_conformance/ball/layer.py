@@ -5,9 +5,7 @@ With g_ij = w_i (1[j = t_i] − p_ij), a sparse exact part e_ij plus a rest r_ij
 
     grad_hidden_i = Σ_j g_ij W_j      grad_weight_j = Σ_i g_ij h_i      grad_bias_j = Σ_i g_ij
 
-A bias gradient is the weight gradient of one more hidden unit, which is always 1.  The rests r_ij
-of a position sum to 0, as g_ij and e_ij do, so W_0 is taken off all W_j before they meet the
-rests: a column of equal weights then gives exactly 0.
+A bias gradient is the weight gradient of one more hidden unit, which is always 1.
 """
 
 from __future__ import annotations
@@ -161,9 +159,7 @@ def _of_states(signal: _Signal, matrix: Rows) -> Floats:
         for j, part in row.items():
             for k, value in enumerate(rationals[j]):
                 exact[i, k] += part * value
-    first = list(map(arb, matrix[0]))
-    moved = [[arb(w) - w0 for w, w0 in zip(row, first, strict=True)] for row in matrix]
-    return _rounded(signal.rests * arb_mat(moved), exact)
+    return _rounded(signal.rests * _balls(matrix), exact)
 
 
 def _of_layer(signal: _Signal, states: Rows) -> Floats:
@@ -174,7 +170,11 @@ def _of_layer(signal: _Signal, states: Rows) -> Floats:
         for j, part in row.items():
             for k, value in enumerate(rationals):
                 exact[j, k] += part * value
-    return _rounded(signal.rests.transpose() * arb_mat([list(map(arb, s)) for s in states]), exact)
+    return _rounded(signal.rests.transpose() * _balls(states), exact)
+
+
+def _balls(rows: Rows) -> Any:
+    return arb_mat([list(map(arb, row)) for row in rows])
 
 
 def _rounded(rests: Any, exact: dict[tuple[int, int], Any]) -> Floats:

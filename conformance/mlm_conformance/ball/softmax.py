@@ -5,8 +5,8 @@ With n logits at the top, far = Σ exp(z_k − z_top) over the lower ones, and S
     log Pr(target) = (z_t − z_top) − log1p(n − 1 + far)
     p_top = 1/n − far/(n S)          p_k = 0 + exp(z_k − z_top)/S
 
-Each is an exact part and a rest of known sign, so neither log Pr near 0 nor 1 − p_t loses a
-digit to cancellation.
+Each is an exact part and a rest, so neither log Pr near 0 nor 1 − p_t loses a digit to
+cancellation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from flint import arb, arf, fmpq
 from numpy.typing import NDArray
 
-from mlm_conformance.ball.reals import Real, exact_value, rational, sign_of
+from mlm_conformance.ball.reals import Real, exact_value, rational
 
 __all__ = ["Gradient", "Levels", "Softmax", "levels_of_floats", "levels_of_integers"]
 
@@ -98,13 +98,13 @@ class Softmax:
         """log Pr(target)."""
         values = self.levels.values
         lead = exact_value(values[self.levels.target_level]) - exact_value(values[0])
-        return Real(lead, -(self.n - 1 + self.far).log1p(), -1)
+        return Real(lead, -(self.n - 1 + self.far).log1p())
 
     def gradient(self, weight: float) -> Gradient:
         """d (weight · log Pr(target)) / d logits."""
-        minus, sign = -arb(weight), sign_of(weight)
-        others = [Real(fmpq(0), minus * rest, -sign) for rest in self.rests]
-        others[0] = Real(-rational(weight) / self.n, others[0].rest, sign)
+        minus = -arb(weight)
+        others = [Real(fmpq(0), minus * rest) for rest in self.rests]
+        others[0] = others[0]._replace(exact=-rational(weight) / self.n)
         mine = others[self.levels.target_level]
         return Gradient(others, mine._replace(exact=mine.exact + rational(weight)))
 

@@ -252,27 +252,27 @@ def _bad_head_calls() -> Iterator[BadCallCase]:
 
 
 def _bad_loss_calls(reduction: str) -> Iterator[BadCallCase]:
-    """The bad calls of ``score``, said with labels."""
     good = good_loss_call(reduction)
+    yield from _shapes("loss", good, "logits")
+    for about, labels in _wrong_shapes(np.zeros((_ROWS, _COLUMNS), np.int64)):
+        call = {**good, "labels": labels}
+        yield BadCallCase("loss", call, "ShapeError", "", good, f"labels with {about}")
+    yield from _dtypes("loss", good, "logits", "int32", "int64", "uint8", "bool")
+    yield from _dtypes("loss", good, "labels", "float32", "float64", "int16", "int8", "bool")
+    empty = {**good, "logits": good["logits"][..., :0]}
+    yield BadCallCase("loss", empty, "ShapeError", "logits", good, "a vocabulary of no id")
+    for kind in ("int32", "int64"):
+        for value in (-1, -99, _VOCAB, _VOCAB + 1, 2**31 - 1):
+            labels = _changed(good["labels"].astype(kind), (1, 3), value)
+            call, about = {**good, "labels": labels}, f"{kind} labels[1, 3] = {value}"
+            yield BadCallCase("loss", call, "IdRangeError", "labels[1, 3]", good, about)
     for case in _bad_score_calls():
-        call = case.arguments
-        if case.about.startswith(("selected", "weights")) or "for selected" in case.about:
-            continue
-        if call["targets"] is not case.good["targets"]:
-            if not isinstance(call["targets"], np.ndarray):
-                labels = call["targets"]
-            elif call["targets"].shape != (_ROWS, _COLUMNS):
-                labels = np.full(call["targets"].shape, -100, np.int64)
-            else:
-                labels = np.where(case.good["selected"], call["targets"], -100)
-                labels = labels.astype(call["targets"].dtype)
-                if labels[1, 3] == -100 or labels.dtype.kind in "ub":
-                    continue  # that label means "not selected", or cannot be written
-        else:
-            labels = good["labels"]
-        where = case.where.replace("targets", "labels")
-        changed = {**good, "logits": call["logits"], "labels": labels}
-        yield BadCallCase("loss", changed, case.error, where, good, case.about)
+        if "[" in case.where and case.where.startswith("logits"):
+            call = {**good, "logits": case.arguments["logits"]}
+            yield BadCallCase("loss", call, case.error, case.where, good, case.about)
+    nothing = {**good, "labels": np.full((_ROWS, _COLUMNS), -100)}
+    if reduction == "mean":
+        yield BadCallCase("loss", nothing, "EmptySelectionError", "", good, "nothing selected")
 
 
 def policies() -> tuple[PolicyCase, ...]:

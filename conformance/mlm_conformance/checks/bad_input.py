@@ -200,7 +200,7 @@ def _score_status_cases() -> list[StatusCase]:
     logits, targets = good["logits"], good["targets"]
 
     def changed(index: Any, value: float) -> NDArray[Any]:
-        other = logits.copy()
+        other: NDArray[Any] = logits.copy()
         other[index] = value
         return other
 

@@ -10,7 +10,7 @@ import re
 from xml.etree import ElementTree
 
 from mlm_conformance.outcomes import Outcome
-from mlm_conformance.reports.summary import replay_command, said, seen
+from mlm_conformance.reports.summary import said, seen, story
 from mlm_conformance.results import CheckResult, RequirementResult, RunReport
 
 __all__ = ["render"]
@@ -61,7 +61,7 @@ def _case(requirement: RequirementResult, check: CheckResult) -> ElementTree.Ele
         told = ElementTree.SubElement(case, tag, {"message": _clean(reason)})
         if tag != "skipped":
             told.set("type", check.outcome.value)
-            told.text = _clean(_story(requirement, check))
+            told.text = _clean(story(requirement, check))
     ElementTree.SubElement(case, "system-out").text = _clean(_evidence(check))
     return case
 
@@ -75,16 +75,6 @@ def _unchecked(requirement: RequirementResult) -> ElementTree.Element:
 def _named(requirement: str, name: str, seconds: float) -> ElementTree.Element:
     named = {"classname": _clean(requirement), "name": _clean(name), "time": f"{seconds:.3f}"}
     return ElementTree.Element("testcase", named)
-
-
-def _story(requirement: RequirementResult, check: CheckResult) -> str:
-    lines = [f"{requirement.id} {requirement.title}", requirement.statement, "", check.message]
-    if check.consequence_of:
-        lines += ["", f"Probably a consequence of {check.consequence_of}."]
-    if check.reproduction:
-        lines += ["", check.reproduction]
-    command = replay_command(check)
-    return "\n".join(lines if command is None else [*lines, "", command])
 
 
 def _evidence(check: CheckResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.results import CheckResult, RequirementResult, RunReport, Worst
@@ -12,6 +13,7 @@ from mlm_conformance.results import CheckResult, RequirementResult, RunReport, W
 __all__ = [
     "COLUMNS",
     "ChapterCount",
+    "Described",
     "chapter_name",
     "chapters",
     "deciding",
@@ -21,6 +23,7 @@ __all__ = [
     "replay_command",
     "said",
     "seen",
+    "story",
     "with_outcome",
 ]
 
@@ -33,6 +36,19 @@ COLUMNS = (
     Outcome.NOT_RUN,
     Outcome.WAIVED,
 )
+
+
+class Described(Protocol):
+    """What has a requirement's words: its result, or its text."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def statement(self) -> str: ...
 
 
 _CHAPTERS = {
@@ -131,6 +147,19 @@ def replay_command(check: CheckResult) -> str | None:
     if check.failure_file is None:
         return None
     return f"mlm-spec replay {shlex.quote(check.failure_file)}"
+
+
+def story(requirement: Described, check: CheckResult) -> str:
+    """One check's failure or error in plain text, for readers of a log."""
+    lines = [f"{requirement.id} {requirement.title}", requirement.statement, "", check.message]
+    if check.consequence_of:
+        lines += ["", f"Probably a consequence of {check.consequence_of}."]
+    if check.worst is not None:
+        lines += ["", f"worst: {said(check.worst)}"]
+    if check.reproduction:
+        lines += ["", check.reproduction.rstrip()]
+    command = replay_command(check)
+    return "\n".join(lines if command is None else [*lines, "", f"replay: {command}"])
 
 
 def loud(requirements: Iterable[RequirementResult]) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,127 @@
+"""What a mutant is, and how one is registered.
+
+A mutant is a backend with one thing wrong.  It has the ports that it is about and no others, and
+is otherwise correct.  Whether the suite is worth anything is whether it rejects them all.
+
+    @mutant("MLM-OBJ-8", "loss", reduction="mean")
+    def mean_over_all_positions(**call: Any) -> Any:
+        \"\"\"The sum is divided by the number of positions, selected or not.\"\"\"
+
+The name then stands for the backend, so ``module:mean_over_all_positions`` is a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from mlm_conformance.mutants.correct import CORRECT, SUM
+
+__all__ = ["REGISTERED", "Mutant", "mutant", "mutant_around", "mutant_with_state"]
+
+Port = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One deliberately wrong backend.
+
+    Attributes
+    ----------
+    name : the name of its function.
+    target : ``module:attribute``, as ``mlm-spec check`` takes it.
+    requirement : the id of what it breaks.
+    ports : the methods it has; each of them breaks the requirement.
+    about : one sentence, what is wrong.
+    url : where a real program was wrong in this way; None where it is made up.
+    check : the name of the check that is there to catch it; None where the requirement has only
+        one on each of the ports.
+    """
+
+    name: str
+    target: str
+    requirement: str
+    ports: tuple[str, ...]
+    about: str
+    url: str | None
+    check: str | None
+
+
+REGISTERED: list[Mutant] = []
+
+
+def mutant(
+    requirement: str,
+    port: str,
+    *,
+    reduction: str | None = None,
+    check: str | None = None,
+    url: str | None = None,
+) -> Callable[[Port], Any]:
+    """Register a function that is the wrong port; its docstring says what is wrong.
+
+    ``reduction`` is the ``loss_reduction`` of the backend, for the losses.
+    """
+
+    def register(function: Port) -> Any:
+        _register(function, requirement, (port,), check, url)
+        return _backend({port: function}, reduction)
+
+    return register
+
+
+def mutant_around(
+    requirement: str,
+    *ports: str,
+    reduction: str | None = None,
+    check: str | None = None,
+    url: str | None = None,
+) -> Callable[[Port], Any]:
+    """Register a function (the correct port, its arguments by name) for one or several ports."""
+
+    def register(function: Port) -> Any:
+        _register(function, requirement, ports, check, url)
+        correct = CORRECT[reduction or SUM]
+        return _backend({p: _around(function, getattr(correct, p)) for p in ports}, reduction)
+
+    return register
+
+
+def mutant_with_state(
+    requirement: str, *ports: str, check: str | None = None, url: str | None = None
+) -> Callable[[Port], Any]:
+    """Register a function that makes a wrong port around the correct one, with its own state."""
+
+    def register(maker: Port) -> Any:
+        _register(maker, requirement, ports, check, url)
+
+        def fresh() -> SimpleNamespace:
+            correct = CORRECT[SUM]
+            return _backend({p: maker(getattr(correct, p)) for p in ports}, None)
+
+        return fresh
+
+    return register
+
+
+def _register(
+    function: Port, requirement: str, ports: tuple[str, ...], check: str | None, url: str | None
+) -> None:
+    name = function.__name__
+    about = " ".join((function.__doc__ or "").split())
+    target = f"{function.__module__}:{name}"
+    REGISTERED.append(Mutant(name, target, requirement, ports, about, url, check))
+
+
+def _backend(ports: dict[str, Port], reduction: str | None) -> SimpleNamespace:
+    more = {} if reduction is None else {"loss_reduction": reduction}
+    return SimpleNamespace(**ports, **more)
+
+
+def _around(function: Port, correct: Port) -> Port:
+    def port(**call: Any) -> Any:
+        return function(correct, call)
+
+    return port
