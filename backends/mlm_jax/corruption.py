@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlm_jax.random_words import TOKEN, Block, words_at
-from mlm_jax.selection import word_leader
 from mlm_jax.sequences import Source
 from mlm_jax.thresholds import ANY, UNITS, MaskingPlan, below, step_value
 
@@ -49,7 +48,7 @@ def pool_id(w2: jax.Array, w3: jax.Array, plan: MaskingPlan) -> jax.Array:
 
 def deciding_word(
     source: Source,
-    candidate: jax.Array,
+    leader: jax.Array,
     start: jax.Array,
     own: jax.Array,
     plan: MaskingPlan,
@@ -60,27 +59,18 @@ def deciding_word(
     Parameters
     ----------
     source, plan, key : the batch, the policy, the key.
-    candidate : bool (B, T).
+    leader : uint32 (B, T), the first candidate position of the word.
     start : uint32 (B, T), the covering start of the span law.
     own : uint32 (B, T), w1 at the position itself.
     """
+
+    def drawn(position: jax.Array) -> jax.Array:
+        return words_at(key, source.sequence_id, position, TOKEN)[1]
+
+    if plan.unit == ANY:
+        by_word = plan.unit_index == UNITS.index("word")
+        by_token = plan.unit_index == UNITS.index("token")
+        return lax.cond(by_token, lambda _: own, drawn, jnp.where(by_word, leader, start))
     if plan.unit == "token":
         return own
-    units = (_own_position, _word_position, _span_position)
-    if plan.unit == ANY:
-        position = lax.switch(plan.unit_index, units, source, candidate, start)
-    else:
-        position = units[UNITS.index(plan.unit)](source, candidate, start)
-    return words_at(key, source.sequence_id, position, TOKEN)[1]
-
-
-def _own_position(source: Source, candidate: jax.Array, start: jax.Array) -> jax.Array:
-    return source.position
-
-
-def _word_position(source: Source, candidate: jax.Array, start: jax.Array) -> jax.Array:
-    return word_leader(source, candidate)
-
-
-def _span_position(source: Source, candidate: jax.Array, start: jax.Array) -> jax.Array:
-    return start
+    return drawn(leader if plan.unit == "word" else start)

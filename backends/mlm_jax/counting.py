@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mlm_jax.random_words import RANK, words_at
 from mlm_jax.sequences import (
     Source,
     at_column,
@@ -22,25 +21,24 @@ __all__ = ["fixed_count"]
 
 
 def fixed_count(
-    source: Source, candidate: jax.Array, plan: MaskingPlan, key: jax.Array
+    source: Source, candidate: jax.Array, word: jax.Array, plan: MaskingPlan
 ) -> jax.Array:
-    """The k candidates of each sequence with the smallest (w0, position): bool (B, T).
+    """The k candidates of each sequence with the smallest (word, position): bool (B, T).
 
     Sorting is slow where a row is long.  In a row of one sequence the k-th smallest key is found
     by bisection instead, which only counts.
+
+    Parameters
+    ----------
+    source : the batch.
+    candidate : bool (B, T).
+    word : uint32 (B, T), w0 of the ranking stream.
+    plan : the policy.
     """
-    word, _, _, _ = words_at(key, source.sequence_id, source.position, RANK)
     counted = jnp.where(plan.count_all, source.tokens != plan.pad_id, candidate)
-    return lax.cond(
-        has_one_sequence_a_row(source, candidate | counted),
-        _by_bisection,
-        _by_sorting,
-        source,
-        candidate,
-        counted,
-        word,
-        plan,
-    )
+    alone = has_one_sequence_a_row(source, candidate | counted)
+    ways = (_by_bisection, _by_sorting)
+    return lax.cond(alone, *ways, source, candidate, counted, word, plan)
 
 
 def _by_sorting(

@@ -35,7 +35,7 @@ import numpy as np
 from mlm_jax import checking
 from mlm_jax.corruption import corrupt, deciding_word
 from mlm_jax.random_words import TOKEN, key_words, words_at
-from mlm_jax.selection import candidates, select_positions
+from mlm_jax.selection import candidates, select_positions, word_leader
 from mlm_jax.sequences import Source
 from mlm_jax.thresholds import ANY, MaskingPlan, make_plan
 from mlm_spec.batch import MaskedBatch, Status
@@ -146,7 +146,7 @@ def mask_step(
         made = plan.counts.shape[0] - 1
         raise ShapeError("plan", f"made for {made} columns", f"one for {tokens.shape[1]}")
     if word_id is None:
-        if "word" in (plan.unit, plan.law.removeprefix("whole_")) or plan.law == ANY:
+        if "word" in (plan.law, plan.unit) or plan.law == ANY:
             raise WordError("word_id", "None", "int32 (B, T), since the plan may look at words")
         word_id = jnp.zeros(tokens.shape, jnp.int32)
     ids = jnp.asarray(checking.narrow_ids(tokens))
@@ -169,6 +169,7 @@ def _masked(source: Source, plan: MaskingPlan, key: jax.Array) -> tuple[jax.Arra
         return jnp.zeros(source.tokens.shape, jnp.bool_), source.tokens
     candidate = candidates(source, plan)
     words = words_at(key, source.sequence_id, source.position, TOKEN)
-    selected, start = select_positions(source, candidate, words[0], plan, key)
-    kind = deciding_word(source, candidate, start, words[1], plan, key)
+    leader = word_leader(source, candidate, plan)
+    selected, start = select_positions(source, candidate, leader, words[0], plan, key)
+    kind = deciding_word(source, leader, start, words[1], plan, key)
     return selected, corrupt(source, selected, kind, words, plan)

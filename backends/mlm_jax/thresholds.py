@@ -24,7 +24,7 @@ from mlm_spec.policy import Bernoulli, FixedCount, MaskingPolicy, Span, WholeWor
 
 __all__ = ["ANY", "LAWS", "UNITS", "MaskingPlan", "Threshold", "below", "make_plan", "step_value"]
 
-LAWS = ("bernoulli", "fixed_count", "whole_word", "span")
+LAWS = ("bernoulli", "count", "word", "span")
 UNITS = ("token", "word", "span")
 ANY = "any"
 
@@ -61,6 +61,7 @@ class MaskingPlan:
     law, unit : names of `LAWS` and `UNITS`, static; or `ANY`: decided by the arrays, so that one
         compiled program serves every policy.
     law_index, unit_index : int32 (), the same as numbers.
+    needs_words : bool (), the law or the unit is "word".
     rate : Threshold ().  Of the rate, or of a span's start.
     lengths : Threshold (64,).  A span is longer than m iff its w1 is not below entry m.
     longest : int32 (), the longest span.
@@ -78,6 +79,7 @@ class MaskingPlan:
     unit: str = field(metadata={"static": True})
     law_index: Array
     unit_index: Array
+    needs_words: Array
     rate: Threshold
     lengths: Threshold
     longest: Array
@@ -150,6 +152,7 @@ def _cached_plan(policy: MaskingPolicy, length: int, any_law: bool) -> MaskingPl
         unit=ANY if any_law else unit,
         law_index=np.int32(LAWS.index(law)),
         unit_index=np.int32(UNITS.index(unit)),
+        needs_words=np.bool_("word" in (law, unit)),
         masked=_threshold(policy.corruption.mask),
         replaced=_threshold(policy.corruption.mask + policy.corruption.random),
         vocab_size=np.int32(policy.vocab_size),

@@ -395,7 +395,9 @@ def _mark_consequences(
     first = min(failed, key=lambda name: (_stage(name), name not in theorems, order[name]))
     marked = []
     for requirement in requirements:
-        later = requirement.id != first and _stage(requirement.id) >= _stage(first)
+        # What is refused does not follow from what is computed: chapter ERR stands alone.
+        stage = _stage(requirement.id)
+        later = requirement.id != first and _stage(first) <= stage < _STAGES.index("refuse")
         own = tuple(
             replace(c, consequence_of=first) if later and c.outcome is Outcome.FAIL else c
             for c in requirement.checks

@@ -45,7 +45,7 @@ def simplify(
                 continue
             tried.add(mark)
             found = violates(smaller)
-            if found is not None:
+            if found is not None and (" raised " in found) == (" raised " in message):
                 case, message, progress = smaller, found, True
                 break
     return case, message
@@ -111,8 +111,8 @@ def _fewer_ids(case: Any) -> Iterator[Any]:
     name = "labels" if isinstance(case, LossCase) else "targets"
     selected = case.labels != case.ignore_index if name == "labels" else case.selected
     ids, vocab = getattr(case, name), case.logits.shape[-1]
-    needed = int(ids[selected].max(initial=0)) + 1
-    for size in {max(needed, 2), max(needed, vocab // 2), max(needed, vocab - 1)}:
+    needed = int(ids.max(initial=0)) + 1  # also of unselected targets: none becomes a bad id
+    for size in sorted({max(needed, 2), max(needed, vocab // 2), max(needed, vocab - 1)}):
         if size < vocab:
             yield replace(case, logits=case.logits[..., :size].copy())
     if needed > 2 and selected.any():  # rename the targets to 0: swap their logits with id 0's
@@ -121,6 +121,7 @@ def _fewer_ids(case: Any) -> Iterator[Any]:
             target = int(ids[at])
             logits[(*at, [0, target])] = logits[(*at, [target, 0])]
             renamed[at] = 0
+        renamed[~selected & (renamed >= 0)] = 0
         yield replace(case, logits=logits, **{name: renamed})
 
 

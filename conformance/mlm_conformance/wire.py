@@ -14,7 +14,7 @@ scalar as an array of shape ().  ``docs/protocol.md`` describes all of it for ot
 >>> pipe = BytesIO()
 >>> write_frame(pipe, {"do": "hello", "device": "cpu"})
 >>> pipe.getvalue()
-b'MLM1\\x1f\\x00\\x00\\x00{"do":"hello","device":"cpu"}'
+b'MLM1\\x1d\\x00\\x00\\x00{"do":"hello","device":"cpu"}'
 >>> _ = pipe.seek(0)
 >>> read_frame(pipe)
 {'do': 'hello', 'device': 'cpu'}

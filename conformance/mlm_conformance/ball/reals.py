@@ -2,8 +2,8 @@
 
 A rest below 2⁻⁸⁰⁰⁰ counts by its sign alone.  A midpoint of two floats is a multiple of 2⁻¹⁰⁷⁵, so
 an exact part p/q is one, or differs from all by at least 2⁻¹⁰⁷⁵/q, which is far more.  Without
-this, log Pr = midpoint − exp(−10⁶) would need more than a million bits.  The sign of exp(x) is known
-once the precision exceeds the bits of x, which are 1075 + 1024 at most for floats.
+this, log Pr = midpoint − exp(−10⁶) would need more than a million bits.  That sign is known once
+the precision exceeds the bits of the exponent, a few thousand at most.
 """
 
 from __future__ import annotations

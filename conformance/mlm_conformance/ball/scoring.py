@@ -59,8 +59,8 @@ def log_likelihood_sum(
 ) -> Ball:
     """Σ w_i log Pr_i over the rows of logits (N, V), with targets (N,), weights (N,) or None.
 
-    >>> log_likelihood_sum(np.zeros((3, 4)), np.array([0, 1, 2])).nearest == -6 * np.log(2)
-    True
+    >>> log_likelihood_sum(np.zeros((3, 4)), np.array([0, 1, 2])).nearest
+    -4.1588830833596715
     """
     every = _levels(logits, targets)
     upstream = upstream_weights(weights, len(every))

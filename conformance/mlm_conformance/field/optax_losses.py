@@ -9,7 +9,8 @@ and each is an adapter here:
 * `where_mean`: the mask goes into the function's own ``where`` argument.
 
 The mask is an array of ones and zeros in float32, as input pipelines hand it over.  `score` gives
-the same function's numbers position by position.
+the same function's numbers position by position, and `score_float32` those of logits that were
+converted to float32 (or float64) before the call.
 """
 
 # The packages of the field are in no environment that is type-checked.
@@ -28,7 +29,7 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-__all__ = ["masked_mean", "raw_labels_mean", "score", "where_mean"]
+__all__ = ["masked_mean", "raw_labels_mean", "score", "score_float32", "where_mean"]
 
 # Without it JAX turns float64 into float32 before optax sees it.
 jax.config.update("jax_enable_x64", True)
@@ -59,6 +60,7 @@ class OptaxLoss:
 class OptaxScore:
     """The function's own numbers as the port ``score``: a sign, a mask and a sum are added."""
 
+    convert: bool  # bfloat16 and float16 logits to float32 before the call
     versions: Mapping[str, str]
 
     def score(
@@ -66,7 +68,7 @@ class OptaxScore:
     ) -> dict[str, _Array]:
         """log_likelihood (B, T), sum (), count (), grad_logits (B, T, V)."""
         shares = np.ones(selected.shape, np.float32) if weights is None else weights
-        (total, each), gradient = _score(logits, targets, selected, shares)
+        (total, each), gradient = _score(self.convert, logits, targets, selected, shares)
         found = {"log_likelihood": each, "sum": total, "grad_logits": gradient}
         arrays = {name: np.asarray(value) for name, value in found.items()}
         return {**arrays, "count": np.asarray(int(selected.sum()))}
@@ -88,8 +90,13 @@ def where_mean() -> OptaxLoss:
 
 
 def score() -> OptaxScore:
-    """Position by position."""
-    return OptaxScore(_VERSIONS)
+    """Position by position, in the dtype of the logits."""
+    return OptaxScore(False, _VERSIONS)
+
+
+def score_float32() -> OptaxScore:
+    """Position by position, in float32 or float64."""
+    return OptaxScore(True, _VERSIONS)
 
 
 def _total_of_safe_labels(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
@@ -118,13 +125,18 @@ def _mean(
     return jax.value_and_grad(mean)(logits)
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=0)
 def _score(
-    logits: jax.Array, targets: jax.Array, selected: jax.Array, weights: jax.Array
+    convert: bool,
+    logits: jax.Array,
+    targets: jax.Array,
+    selected: jax.Array,
+    weights: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
     def total(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        safe = jnp.where(selected, targets, 0)
-        each = jnp.where(selected, -_cross_entropy(x, safe), 0)
-        return jnp.sum(each * weights.astype(each.dtype)), each
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32)) if convert else x
+        each = -_cross_entropy(wide, jnp.where(selected, targets, 0))
+        kept = jnp.where(selected, each, 0)
+        return jnp.sum(kept * weights.astype(kept.dtype)), kept
 
     return jax.value_and_grad(total, has_aux=True)(logits)

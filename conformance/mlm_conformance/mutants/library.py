@@ -1,7 +1,6 @@
-"""All mutants.
+"""All mutants, in the order of the specification.
 
-There is at least one for every
-requirement of the specification, and for every port that the requirement is checked on.
+There is at least one for every requirement, and for every port that it is checked on.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from mlm_conformance.mutants import (
     words,
 )
 from mlm_conformance.mutants.registry import REGISTERED, Mutant
+from mlm_spec import text
 
 __all__ = [
     "MUTANTS",
@@ -31,4 +31,8 @@ __all__ = [
     "words",
 ]
 
-MUTANTS: tuple[Mutant, ...] = tuple(REGISTERED)
+_ORDER = {requirement.id: place for place, requirement in enumerate(text.load())}
+
+MUTANTS: tuple[Mutant, ...] = tuple(
+    sorted(REGISTERED, key=lambda mutant: _ORDER.get(mutant.requirement, len(_ORDER)))
+)

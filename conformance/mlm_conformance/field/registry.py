@@ -1,0 +1,245 @@
+"""Which implementations are checked, where their adapters are, and what is known upstream.
+
+This is data: no framework is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlm_conformance.outcomes import BadCallError
+
+__all__ = ["LEFT_OUT", "PEERS", "REQUIREMENTS", "Peer", "chosen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One implementation of the field.
+
+    Attributes
+    ----------
+    name : what ``--only`` calls it.
+    title : what reports call it.
+    target : its adapter, ``module:attribute``.
+    packages : what is imported, to what is installed: ``{"keras_hub": "keras-hub"}``.
+    about : how it is called, in one or two sentences.
+    upstream : where its maintainers or users speak of a finding: requirement id to URL.
+    """
+
+    name: str
+    title: str
+    target: str
+    packages: Mapping[str, str]
+    about: str
+    upstream: Mapping[str, str] = field(default_factory=dict)
+
+
+#: What is checked.  The rest of chapter ERR asks for the classes and the words of this project's
+#: own errors, which other people's code does not claim; what stays is about bad values, where
+#: the finding is an answer without any error.
+REQUIREMENTS = (
+    *("MLM-OBJ", "MLM-SEL", "MLM-COR", "MLM-LIK", "MLM-GRA", "MLM-HED"),
+    *("MLM-ERR-3", "MLM-ERR-4", "MLM-ERR-5", "MLM-ERR-6", "MLM-ERR-9", "MLM-ERR-14"),
+)
+LEFT_OUT = (
+    "Left out: what chapter ERR says of the classes and messages of errors, and chapter RNG. "
+    "They describe this project's own exceptions and random words, which no other code claims."
+)
+
+_ADAPTERS = "mlm_conformance.field"
+_TORCH = {"torch": "torch"}
+_HF = {"torch": "torch", "transformers": "transformers"}
+_OPTAX = {"jax": "jax", "optax": "optax"}
+_KERAS = {
+    "keras": "keras",
+    "keras_hub": "keras-hub",
+    "tensorflow": "tensorflow",
+    "tensorflow_text": "tensorflow-text",
+}
+
+_TORCH_NAN = {"MLM-OBJ-11": "https://github.com/pytorch/pytorch/issues/70348"}
+_HF_NAN = {"MLM-OBJ-11": "https://github.com/huggingface/transformers/issues/16711"}
+_HF_COUNT = {**_HF_NAN, "MLM-OBJ-10": "https://github.com/huggingface/transformers/issues/47688"}
+_HF_POOL = {"MLM-COR-5": "https://github.com/huggingface/transformers/issues/15342"}
+_OPTAX_LABELS = "https://github.com/google-deepmind/optax/issues/1185"
+
+_WITH_COUNT = (
+    "The model's own forward, with the suite's logits in place of its encoder and output layers, "
+    "and num_items_in_batch, on which Trainer relies."
+)
+_WITHOUT_COUNT = "The same forward without num_items_in_batch, as in a training loop of one's own."
+_ONE_MASK = "The mask is float32 and comes from outside the compiled function."
+
+
+def _torch(name: str, function: str, title: str, about: str, **rest: Mapping[str, str]) -> Peer:
+    return Peer(name, title, f"{_ADAPTERS}.torch_losses:{function}", _TORCH, about, **rest)
+
+
+def _hf_loss(name: str, function: str, title: str, about: str, upstream: Mapping[str, str]) -> Peer:
+    return Peer(name, title, f"{_ADAPTERS}.hf_losses:{function}", _HF, about, upstream)
+
+
+def _optax(name: str, function: str, title: str, about: str, **rest: Mapping[str, str]) -> Peer:
+    return Peer(name, title, f"{_ADAPTERS}.optax_losses:{function}", _OPTAX, about, **rest)
+
+
+def _collator(name: str, function: str, options: str, about: str) -> Peer:
+    title = f"Hugging Face DataCollatorForLanguageModeling({options})"
+    packages = {**_HF, "tokenizers": "tokenizers"}
+    return Peer(name, title, f"{_ADAPTERS}.hf_collators:{function}", packages, about, _HF_POOL)
+
+
+def _keras(name: str, function: str, path: str, about: str) -> Peer:
+    title = f"keras-hub MaskedLMMaskGenerator, {path}"
+    return Peer(name, title, f"{_ADAPTERS}.keras_hub_masks:{function}", _KERAS, about)
+
+
+PEERS: Sequence[Peer] = (
+    _torch(
+        "torch-mean",
+        "cross_entropy_mean",
+        "torch F.cross_entropy",
+        'The default, reduction="mean", on flattened logits and labels.',
+        upstream=_TORCH_NAN,
+    ),
+    _torch(
+        "torch-sum",
+        "cross_entropy_sum",
+        'torch F.cross_entropy(reduction="sum")',
+        "On flattened logits and labels.",
+    ),
+    _torch(
+        "torch-linear",
+        "linear_cross_entropy",
+        'torch F.linear_cross_entropy(reduction="sum")',
+        "Hidden states and an output layer in one call; needs torch 2.13.",
+    ),
+    _torch(
+        "torch-linear-chunked",
+        "linear_cross_entropy_chunked",
+        "torch F.linear_cross_entropy(options=LinearCrossEntropyOptions(batch_chunk_size=4))",
+        "The same by chunks of four positions, gradients computed in the forward pass.",
+    ),
+    _hf_loss("hf-bert", "bert", "Hugging Face BertForMaskedLM", _WITH_COUNT, _HF_COUNT),
+    _hf_loss(
+        "hf-bert-mean",
+        "bert_mean",
+        "Hugging Face BertForMaskedLM, no count given",
+        _WITHOUT_COUNT,
+        _HF_NAN,
+    ),
+    _hf_loss("hf-roberta", "roberta", "Hugging Face RobertaForMaskedLM", _WITH_COUNT, _HF_COUNT),
+    _hf_loss(
+        "hf-distilbert", "distilbert", "Hugging Face DistilBertForMaskedLM", _WITH_COUNT, _HF_COUNT
+    ),
+    _hf_loss("hf-electra", "electra", "Hugging Face ElectraForMaskedLM", _WITH_COUNT, _HF_COUNT),
+    _hf_loss("hf-eurobert", "eurobert", "Hugging Face EuroBertForMaskedLM", _WITH_COUNT, {}),
+    _hf_loss("hf-modernbert", "modernbert", "Hugging Face ModernBertForMaskedLM", _WITH_COUNT, {}),
+    _hf_loss(
+        "hf-modernbert-mean",
+        "modernbert_mean",
+        "Hugging Face ModernBertForMaskedLM, no count given",
+        _WITHOUT_COUNT,
+        _HF_NAN,
+    ),
+    _hf_loss(
+        "hf-modernbert-sparse",
+        "modernbert_sparse",
+        "Hugging Face ModernBertForMaskedLM(sparse_prediction=True)",
+        _WITH_COUNT,
+        {},
+    ),
+    _optax(
+        "optax-mean",
+        "masked_mean",
+        "optax, ignored labels made 0",
+        "sum(ce(logits, where(mask, labels, 0)) * mask) / sum(mask), with ce = "
+        f"softmax_cross_entropy_with_integer_labels; the lines around ce are ours. {_ONE_MASK}",
+    ),
+    _optax(
+        "optax-mean-raw",
+        "raw_labels_mean",
+        "optax, labels as they are",
+        "sum(ce(logits, labels) * mask) / sum(mask), labels with -100; the lines around ce are "
+        f"ours. {_ONE_MASK}",
+        upstream=dict.fromkeys(("MLM-OBJ-1", "MLM-OBJ-8", "MLM-LIK-6"), _OPTAX_LABELS),
+    ),
+    _optax(
+        "optax-mean-where",
+        "where_mean",
+        "optax, where=mask",
+        "sum(ce(logits, where(mask, labels, 0), where=mask)) / sum(mask); the lines around ce are "
+        f"ours. {_ONE_MASK}",
+    ),
+    _optax(
+        "optax-score",
+        "score",
+        "optax, position by position",
+        "where(selected, -ce(logits, targets), 0), its weighted sum, and jax.grad of that; the "
+        "lines around ce are ours.",
+        upstream={"MLM-ERR-3": _OPTAX_LABELS},
+    ),
+    _optax(
+        "optax-score-float32",
+        "score_float32",
+        "optax, position by position, logits converted to float32",
+        "The same after logits.astype(float32); float64 logits stay float64.",
+        upstream={"MLM-ERR-3": _OPTAX_LABELS},
+    ),
+    _collator(
+        "hf-collator",
+        "torch_path",
+        'return_tensors="pt"',
+        "Rate and weights as options; the special ids are the tokenizer's special tokens.",
+    ),
+    _collator(
+        "hf-collator-numpy",
+        "numpy_path",
+        'return_tensors="np"',
+        "The same options on the other path, which is another implementation.",
+    ),
+    _collator(
+        "hf-collator-words",
+        "whole_word_torch_path",
+        'whole_word_mask=True, return_tensors="pt"',
+        "Words of several tokens, as offsets. In this mode the collator replaces the weights by "
+        "1, 0, 0 and warns, so where no mask token is asked for, it shows one.",
+    ),
+    _collator(
+        "hf-collator-words-numpy",
+        "whole_word_numpy_path",
+        'whole_word_mask=True, return_tensors="np"',
+        "Words of several tokens, as offsets. In this mode the collator replaces the weights by "
+        "1, 0, 0 and warns, so where no mask token is asked for, it shows one.",
+    ),
+    _keras(
+        "keras-hub",
+        "python_path",
+        "Python path",
+        "Called with arrays. Its own law is Bernoulli; ineligible positions are shown as an id "
+        "among unselectable_token_ids.",
+    ),
+    _keras(
+        "keras-hub-tensorflow",
+        "tensorflow_path",
+        "TensorFlow path",
+        "As in a tf.data pipeline. Its own law is a fixed count, ceil(rate * selectable tokens); "
+        "asked for a Bernoulli rate it is given that rate.",
+    ),
+)
+
+
+def chosen(only: Sequence[str] = ()) -> list[Peer]:
+    """The peers of those names (none given: all), in the order of the registry.
+
+    Raises
+    ------
+    BadCallError : a name that none has.
+    """
+    known = {peer.name for peer in PEERS}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        names = ", ".join(peer.name for peer in PEERS)
+        raise BadCallError(f"no implementation is called {', '.join(unknown)}; there are: {names}")
+    return [peer for peer in PEERS if not only or peer.name in only]

@@ -1,0 +1,138 @@
+"""The suite, on each implementation of the field.
+
+Each adapter answers from a process of its own (the suite's usual one), so that frameworks which
+cannot live together never meet, and one that crashes stops nothing but itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+
+from mlm_conformance.field.registry import REQUIREMENTS, Peer, chosen
+from mlm_conformance.field.report import markdown, print_field
+from mlm_conformance.field.results import FieldReport, PeerResult
+from mlm_conformance.outcomes import BadCallError
+from mlm_conformance.reports.files import write_atomically
+from mlm_conformance.resolve import TargetError
+from mlm_conformance.results import RunReport
+from mlm_conformance.runner import run
+from mlm_spec.text import SPEC_VERSION
+
+__all__ = ["check_field", "check_peer", "run_field"]
+
+#: From a target to its report: `mlm_conformance.runner.run`, or a test's own.
+Judge = Callable[[str], RunReport]
+
+_PROFILE = "ci"
+
+
+def run_field(
+    only: Sequence[str] = (),
+    json_path: Path | str | None = None,
+    markdown_path: Path | str | None = None,
+) -> int:
+    """Check the implementations of those names (none given: all), and say what was found.
+
+    Parameters
+    ----------
+    only : names of the registry.
+    json_path, markdown_path : where to write the reports; None: nowhere.
+
+    Returns
+    -------
+    The exit status: 0 where each has a verdict, whatever it is, since findings in other people's
+    code are the result and not a failure; 2 where the suite or an adapter broke; 3 where an
+    implementation is missing or was not run; 130 after Ctrl-C.
+
+    Raises
+    ------
+    BadCallError : an unknown name.
+    """
+    console = Console()
+    found = check_field(chosen(only), say=lambda text: console.print(text, highlight=False))
+    print_field(found, console)
+    if json_path is not None:
+        write_atomically(json_path, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    if markdown_path is not None:
+        write_atomically(markdown_path, markdown(found))
+    return found.exit_status
+
+
+def check_field(
+    peers: Sequence[Peer],
+    judge: Judge | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> FieldReport:
+    """The suite on each of ``peers``, one after the other."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    results: list[PeerResult] = []
+    interrupted = False
+    for number, peer in enumerate(peers, 1):
+        if interrupted:
+            results.append(PeerResult(peer, None, "interrupted"))
+            continue
+        try:
+            result = check_peer(peer, judge)
+        except KeyboardInterrupt:
+            result, interrupted = PeerResult(peer, None, "interrupted"), True
+        results.append(result)
+        say(f"({number} of {len(peers)}) {peer.name}: {result.verdict}")
+    return FieldReport(
+        results=tuple(results),
+        versions=_versions(peers),
+        spec_version=SPEC_VERSION,
+        python=platform.python_version(),
+        system=f"{platform.system()}, {platform.machine()}",
+        started=started,
+        profile=_PROFILE,
+        interrupted=interrupted,
+    )
+
+
+def check_peer(peer: Peer, judge: Judge | None = None) -> PeerResult:
+    """The suite on one implementation; what breaks is told, never raised."""
+    absent = [package for module, package in peer.packages.items() if not _is_there(module)]
+    if absent:
+        return PeerResult(peer, None, f"not installed: {', '.join(absent)}")
+    try:
+        report = (judge or _judge)(peer.target)
+    except (TargetError, BadCallError) as error:
+        return PeerResult(peer, None, f"{type(error).__name__}: {error}", broken=True)
+    except Exception as error:  # the harness itself: the others are still worth checking
+        text = f"the suite broke: {type(error).__name__}: {error}"
+        return PeerResult(peer, None, text, broken=True)
+    if report.interrupted:
+        raise KeyboardInterrupt
+    return PeerResult(peer, report)
+
+
+def _judge(target: str) -> RunReport:
+    return run(target, device="cpu", profile=_PROFILE, seed=0, only=REQUIREMENTS)
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be imported; it is not, since frameworks would meet here."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _versions(peers: Iterable[Peer]) -> dict[str, str]:
+    """The installed versions of what these implementations need, by package."""
+    wanted = {package for peer in peers for package in peer.packages.values()}
+    found = {}
+    for package in sorted(wanted, key=str.lower):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,339 @@
+"""Chapter OBJ: backends that add up something else, or divide it by something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import mlm_spec
+from mlm_conformance.mutants.correct import MEAN, NUM_ITEMS, SUM
+from mlm_conformance.mutants.plain import log_softmax
+from mlm_conformance.mutants.registry import Port, mutant, mutant_around
+from mlm_spec import EmptySelectionError, log_likelihood
+
+Call = dict[str, Any]
+_HF = "https://github.com/huggingface/transformers"
+_SUM_CHECK = "sum_is_that_of_the_selected_log_likelihoods"
+_EXAMPLES_CHECK = "worked_examples_have_their_values"
+
+
+@mutant_around("MLM-OBJ-1", "score")
+def a_product_masks_the_sum(correct: Port, call: Call) -> Any:
+    """Every position is scored and multiplied by the selection, so NaN comes through."""
+    logits, selected = call["logits"], call["selected"]
+    ids = np.where(selected, call["targets"], 0).reshape(-1)
+    with np.errstate(all="ignore"):
+        nats = log_likelihood(logits.reshape(-1, logits.shape[-1]), ids).reshape(selected.shape)
+        upstream = 1.0 if call["weights"] is None else call["weights"]
+        return correct(**call)._replace(sum=np.sum(upstream * nats * selected))
+
+
+@mutant_around("MLM-OBJ-1", "score")
+def weights_are_divided_by_their_mean(correct: Port, call: Call) -> Any:
+    """Weights are normalised by their mean over all positions, selected or not."""
+    weights = call["weights"]
+    if weights is None:
+        return correct(**call)
+    result = correct(**call)
+    return result._replace(sum=result.sum / np.mean(np.abs(weights) + 1.0))
+
+
+@mutant_around("MLM-OBJ-1", "loss", reduction=MEAN)
+def unselected_positions_count(correct: Port, call: Call) -> Any:
+    """A label that is to be ignored is read as id 0, and counts like any other."""
+    labels = call["labels"]
+    return correct(**{**call, "labels": np.where(labels == call["ignore_index"], 0, labels)})
+
+
+@mutant_around("MLM-OBJ-1", "loss", reduction=SUM)
+def ignored_rows_are_smoothed(correct: Port, call: Call) -> Any:
+    """The smoothing term of label smoothing is taken over every position."""
+    value, gradient = correct(**call)
+    return value - 0.01 * log_softmax(call["logits"]).mean(axis=-1).sum(), gradient
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK)
+def sum_in_bits(correct: Port, call: Call) -> Any:
+    """The logarithm has base 2."""
+    result = correct(**call)
+    return result._replace(sum=result.sum / np.log(2.0))
+
+
+@mutant_around(
+    "MLM-OBJ-2", "score", check=_SUM_CHECK, url="https://github.com/d2l-ai/d2l-en/pull/2688"
+)
+def weights_do_nothing(correct: Port, call: Call) -> Any:
+    """The weights are taken and not used."""
+    return correct(**{**call, "weights": None})
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_EXAMPLES_CHECK)
+def mean_in_place_of_the_sum(correct: Port, call: Call) -> Any:
+    """The sum is divided by the count."""
+    result = correct(**call)
+    return result._replace(sum=result.sum / max(int(result.count), 1))
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_EXAMPLES_CHECK)
+def logits_of_the_position_before(correct: Port, call: Call) -> Any:
+    """Logits are shifted by one position, as for a causal model."""
+    logits = call["logits"]
+    ready = np.where(call["selected"][..., None], np.roll(logits, 1, axis=1), logits)
+    return correct(**{**call, "logits": ready})
+
+
+@mutant_around("MLM-OBJ-3", "score")
+def count_of_non_zero_weights(correct: Port, call: Call) -> Any:
+    """A selected position of weight 0 is not counted."""
+    result, weights = correct(**call), call["weights"]
+    if weights is None:
+        return result
+    return result._replace(count=np.count_nonzero(weights[call["selected"]]))
+
+
+@mutant_around("MLM-OBJ-3", "score")
+def count_is_at_least_one(correct: Port, call: Call) -> Any:
+    """The count is max(count, 1), so that a mean never divides by 0."""
+    result = correct(**call)
+    return result._replace(count=max(int(result.count), 1))
+
+
+@mutant_around("MLM-OBJ-3", "score", url="https://github.com/mosaicml/examples/issues/457")
+def count_skips_id_0(correct: Port, call: Call) -> Any:
+    """A selected position whose target is id 0 is not counted (``labels > 0``)."""
+    count = int((call["targets"][call["selected"]] > 0).sum())
+    return correct(**call)._replace(count=count)
+
+
+@mutant_around("MLM-OBJ-3", "score")
+def count_with_an_epsilon(correct: Port, call: Call) -> Any:
+    """1e-5 is added to the count."""
+    result = correct(**call)
+    return result._replace(count=np.float32(result.count) + np.float32(1e-5))
+
+
+@mutant_around("MLM-OBJ-4", "mask")
+def selected_is_what_changed(correct: Port, call: Call) -> Any:
+    """A position counts as selected where its input is not its token."""
+    batch = correct(**call)
+    return batch._replace(selected=batch.inputs != batch.targets)
+
+
+@mutant_around("MLM-OBJ-5", "score")
+def divides_by_its_own_count(correct: Port, call: Call) -> Any:
+    """Each call is normalised by itself, so parts do not add up to the whole."""
+    result = correct(**call)
+    return result._replace(sum=result.sum / max(int(result.count), 1))
+
+
+@mutant_around(
+    "MLM-OBJ-5",
+    "score",
+    url="https://github.com/JonasGeiping/cramming/blob/196c991/cramming/architectures/"
+    "crammed_bert.py",
+)
+def positions_beyond_a_multiple_of_8_are_dropped(correct: Port, call: Call) -> Any:
+    """The room for selected positions is rounded down, and the rest is left out."""
+    places = np.flatnonzero(call["selected"])
+    kept = np.zeros(call["selected"].size, np.bool_)
+    kept[places[: len(places) // 8 * 8]] = True
+    return correct(**{**call, "selected": kept.reshape(call["selected"].shape)})
+
+
+@mutant_around("MLM-OBJ-6", "score")
+def weights_of_the_first_row_for_all(correct: Port, call: Call) -> Any:
+    """The weights of the first row are used in every row."""
+    weights = call["weights"]
+    if weights is None:
+        return correct(**call)
+    return correct(**{**call, "weights": np.broadcast_to(weights[:1], weights.shape).copy()})
+
+
+@mutant_around(
+    "MLM-OBJ-6",
+    "score",
+    url="https://github.com/Dao-AILab/flash-attention/commit/bedf8774",
+)
+def targets_read_with_a_wrong_stride(correct: Port, call: Call) -> Any:
+    """Each row's targets are read from one place before its own."""
+    targets = call["targets"]
+    rows, columns = targets.shape
+    at = np.arange(rows)[:, None] * (columns - 1) + np.arange(columns)
+    return correct(**{**call, "targets": targets.reshape(-1)[at]})
+
+
+@mutant_around("MLM-OBJ-7", "score", url=f"{_HF}/issues/16711")
+def sum_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """The sum is count times a mean, and the mean of nothing is NaN."""
+    result = correct(**call)
+    return result if result.count else result._replace(sum=np.float64(np.nan))
+
+
+@mutant_around("MLM-OBJ-7", "score")
+def gradient_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """The gradient is divided and multiplied by the count."""
+    result = correct(**call)
+    if result.count:
+        return result
+    return result._replace(grad_logits=np.full_like(result.grad_logits, np.nan))
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def mean_over_all_positions(correct: Port, call: Call) -> Any:
+    """The sum is divided by the number of positions, selected or not."""
+    value, gradient = correct(**call)
+    share = (call["labels"] != call["ignore_index"]).mean()
+    return value * share, (gradient * share).astype(gradient.dtype)
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN, url=f"{_HF}/issues/34242")
+def mean_of_row_means(correct: Port, call: Call) -> Any:
+    """The means of the rows are averaged, whatever their counts."""
+    _, gradient = correct(**call)
+    logits, labels = call["logits"], call["labels"]
+    rows = [r for r in range(len(labels)) if (labels[r] != call["ignore_index"]).any()]
+    parts = [
+        correct(**{**call, "logits": logits[r : r + 1], "labels": labels[r : r + 1]})[0]
+        for r in rows
+    ]
+    return np.mean(parts), gradient
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
+    """The value is the mean, and the gradient was not divided."""
+    value, gradient = correct(**call)
+    return value, gradient * (call["labels"] != call["ignore_index"]).sum()
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def mean_with_an_epsilon_in_the_count(correct: Port, call: Call) -> Any:
+    """The sum is divided by count + 1e-3."""
+    value, gradient = correct(**call)
+    count = (call["labels"] != call["ignore_index"]).sum()
+    return value * (count / (count + 1e-3)), gradient
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
+def log_likelihood_for_a_loss(correct: Port, call: Call) -> Any:
+    """The loss has the sign of the log-likelihood."""
+    value, gradient = correct(**call)
+    return -value, -gradient
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
+def gradient_of_a_loss_points_upwards(correct: Port, call: Call) -> Any:
+    """The loss is right, and its gradient is that of the objective."""
+    value, gradient = correct(**call)
+    return value, -gradient
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=SUM, url=f"{_HF}/issues/2491")
+def minus_one_is_ignored(correct: Port, call: Call) -> Any:
+    """−1 is ignored whatever index is asked for, and −100 counts from the end of the logits."""
+    labels = call["labels"] % call["logits"].shape[-1]
+    return correct(**{**call, "labels": labels, "ignore_index": -1})
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS)
+def divides_by_the_rows(correct: Port, call: Call) -> Any:
+    """The sum is divided by the number of rows."""
+    return correct(**{**call, "num_items": len(call["labels"])})
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/39648")
+def scaled_by_the_parallel_ranks(correct: Port, call: Call) -> Any:
+    """The loss is multiplied by the number of devices that share one model."""
+    value, gradient = correct(**call)
+    return 2 * value, 2 * gradient
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=SUM)
+def head_loss_without_the_bias(correct: Port, call: Call) -> Any:
+    """The bias is not added to the logits."""
+    bias = call["bias"]
+    return correct(**{**call, "bias": None if bias is None else np.zeros_like(bias)})
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=MEAN)
+def head_loss_over_all_positions(correct: Port, call: Call) -> Any:
+    """The sum is divided by the number of positions, selected or not."""
+    share = (call["labels"] != call["ignore_index"]).mean()
+    result = correct(**call)
+    return {**result, "loss": result["loss"] * share}
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=NUM_ITEMS)
+def head_loss_gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
+    """The loss is divided by num_items, and the gradient of the weight was not."""
+    result = correct(**call)
+    return {**result, "grad_weight": result["grad_weight"] * call["num_items"]}
+
+
+@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
+def num_items_is_dropped(correct: Port, call: Call) -> Any:
+    """The global count is taken and not used: the loss is the mean of the call."""
+    return correct(**{**call, "num_items": int((call["labels"] != call["ignore_index"]).sum())})
+
+
+@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
+def gradient_drops_num_items(correct: Port, call: Call) -> Any:
+    """The loss is divided by num_items, and its gradient by the count of the call."""
+    value, _ = correct(**call)
+    own = int((call["labels"] != call["ignore_index"]).sum())
+    return value, correct(**{**call, "num_items": own})[1]
+
+
+def _empty(call: Call) -> bool:
+    return not (call["labels"] != call["ignore_index"]).any()
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN, url=f"{_HF}/issues/16711")
+def mean_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """A mean over nothing is 0/0."""
+    return (np.float64(np.nan), np.zeros_like(call["logits"])) if _empty(call) else correct(**call)
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN)
+def mean_of_nothing_is_zero(correct: Port, call: Call) -> Any:
+    """A mean over nothing is 0.0, as if the model were perfect."""
+    return (np.float64(0.0), np.zeros_like(call["logits"])) if _empty(call) else correct(**call)
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=SUM)
+def sum_loss_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """The summed loss is count times a mean, and the mean of nothing is NaN."""
+    return (np.float64(np.nan), np.zeros_like(call["logits"])) if _empty(call) else correct(**call)
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=NUM_ITEMS)
+def an_empty_micro_batch_is_refused(correct: Port, call: Call) -> Any:
+    """A micro-batch with nothing selected raises, though the global batch has something."""
+    if _empty(call):
+        raise EmptySelectionError("the count of selected positions", 0, "1 or more")
+    return correct(**call)
+
+
+@mutant_around("MLM-OBJ-12", "score")
+def sum_in_the_dtype_of_the_logits(correct: Port, call: Call) -> Any:
+    """The sum is returned in the dtype of the logits."""
+    result = correct(**call)
+    return result._replace(sum=result.sum.astype(call["logits"].dtype))
+
+
+@mutant_around("MLM-OBJ-12", "score")
+def values_in_bfloat16(correct: Port, call: Call) -> Any:
+    """The log-likelihoods of narrow logits are returned in bfloat16."""
+    result = correct(**call)
+    if call["logits"].dtype.itemsize > 2:
+        return result
+    return result._replace(log_likelihood=result.log_likelihood.astype(ml_dtypes.bfloat16))
+
+
+@mutant("MLM-OBJ-12", "score")
+def everything_in_float32(logits: Any, targets: Any, selected: Any, weights: Any) -> Any:
+    """The sum of float64 logits is kept in float32."""
+    result = mlm_spec.score(logits, targets, selected, weights)
+    return result._replace(sum=np.float32(result.sum))
