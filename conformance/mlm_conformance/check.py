@@ -107,12 +107,15 @@ class Context:
             raise Violation(message)
 
     def equal(self, what: str, observed: NDArray[Any], expected: Any) -> None:
-        """Equality, entry by entry; the message names the first entry that differs."""
+        """Equality, entry by entry; the message names the first entry that differs.
+
+        NaN equals NaN: that two answers agree is one fact, that they are numbers another.
+        """
         want = np.broadcast_to(np.asarray(expected), np.shape(expected))
         seen = np.asarray(observed)
         if seen.shape != want.shape:
             raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}")
-        differs = seen != want
+        differs = (seen != want) & ~((seen != seen) & (want != want))
         if differs.any():
             first = tuple(int(i) for i in np.argwhere(differs)[0])
             label = f"{what}[{', '.join(map(str, first))}]" if first else what

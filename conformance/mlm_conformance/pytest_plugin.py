@@ -90,6 +90,8 @@ class _Tally:
             session.exitstatus = _NOTHING_PASSED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._config.getoption("collectonly"):
+            return
         total = sum(self._counts.values())
         parts = [f"{n} of {total} {o.value}" for o in Outcome if (n := self._counts[o])]
         passed = self._counts[Outcome.PASS] > 0

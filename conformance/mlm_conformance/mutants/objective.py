@@ -33,11 +33,8 @@ def a_product_masks_the_sum(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-OBJ-1", "score")
 def weights_are_divided_by_their_mean(correct: Port, call: Call) -> Any:
     """Weights are normalised by their mean over all positions, selected or not."""
-    weights = call["weights"]
-    if weights is None:
-        return correct(**call)
-    result = correct(**call)
-    return result._replace(sum=result.sum / np.mean(np.abs(weights) + 1.0))
+    result, weights = correct(**call), call["weights"]
+    return result if weights is None else result._replace(sum=result.sum / weights.mean())
 
 
 @mutant_around("MLM-OBJ-1", "loss", reduction=MEAN)

@@ -127,6 +127,20 @@ def words_of_the_seed_swapped(correct: Port, call: Call) -> Any:
     return correct(**{**call, "seed": (seed % 2**32) << 32 | seed >> 32})
 
 
+@mutant_with_state(
+    "MLM-RNG-2", "mask", url="https://github.com/facebookresearch/fairseq/commit/1f23d83f"
+)
+def a_cache_without_the_epoch(correct: Port) -> Port:
+    """Masks are kept by sequence and seed, and given again in later epochs."""
+    kept: dict[tuple[bytes, bytes, int], Any] = {}
+
+    def mask(**call: Any) -> Any:
+        mark = (call["tokens"].tobytes(), call["sequence_id"].tobytes(), call["seed"])
+        return kept.setdefault(mark, correct(**call))
+
+    return mask
+
+
 def _mask_with(words: Callable[..., Any], call: Call) -> Any:
     """The reference's masks from other words."""
     with (
@@ -203,20 +217,6 @@ def counts_its_calls(correct: Port) -> Port:
         nonlocal calls
         calls += 1
         return correct(**{**call, "epoch": (call["epoch"] + calls) % 2**64})
-
-    return mask
-
-
-@mutant_with_state("MLM-RNG-4", "mask")
-def remembers_the_first_mask_of_a_sequence(correct: Port) -> Port:
-    """Masks are kept by tokens and sequence id, and an epoch later given again."""
-    kept: dict[bytes, Any] = {}
-
-    def mask(**call: Any) -> Any:
-        mark = call["tokens"].tobytes() + call["sequence_id"].tobytes() + str(call["seed"] % 2).encode()
-        others = [batch for key, batch in kept.items() if key != mark]
-        kept[mark] = correct(**call)
-        return others[-1] if len(others) > 1 else kept[mark]
 
     return mask
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.results import RequirementResult, RunReport
 
-__all__ = ["Point", "points", "worst_svg"]
+__all__ = ["Point", "limits", "place", "points", "worst_svg"]
 
 _INK, _FAINT, _GOOD, _BAD = "#010101", "#020202", "#030303", "#040404"
 #: The page owns the colours, so that light and dark follow the reader's setting.
@@ -80,7 +80,7 @@ def _point(requirement: RequirementResult) -> Point:
 
 
 def _draw(axes: Axes, found: Sequence[Point]) -> None:
-    low, high = _limits([point.ratio for point in found])
+    low, high = limits([point.ratio for point in found])
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(len(found) - 0.3, -0.7)
@@ -88,9 +88,9 @@ def _draw(axes: Axes, found: Sequence[Point]) -> None:
     for row, point in enumerate(found):
         axes.axhline(row, color=_FAINT, linewidth=0.5, zorder=0)
         color = _BAD if point.failed else _GOOD
-        place, marker = _place(point.ratio, low, high)
+        at, marker = place(point.ratio, low, high)
         face = color if marker == "o" or point.failed else "none"
-        axes.plot([place], [row], marker, color=color, markerfacecolor=face, clip_on=False)
+        axes.plot([at], [row], marker, color=color, markerfacecolor=face, clip_on=False)
     axes.set_yticks(range(len(found)), [point.id.removeprefix("MLM-") for point in found])
     axes.tick_params(axis="y", length=0, pad=9)
     axes.set_xlabel("worst error ÷ its bound (log scale; at most 1 conforms)")
@@ -98,7 +98,7 @@ def _draw(axes: Axes, found: Sequence[Point]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _limits(ratios: Sequence[float]) -> tuple[float, float]:
+def limits(ratios: Sequence[float]) -> tuple[float, float]:
     """Whole decades around the data, with 1 always inside, and some room at both ends."""
     # Beyond 1e-12 and 1e12 an axis of decades says nothing more than "far".
     logs = [min(12.0, max(-12.0, math.log10(r))) for r in ratios if 0 < r < math.inf]
@@ -107,7 +107,7 @@ def _limits(ratios: Sequence[float]) -> tuple[float, float]:
     return 10.0**low, 10.0**high
 
 
-def _place(ratio: float, low: float, high: float) -> tuple[float, str]:
+def place(ratio: float, low: float, high: float) -> tuple[float, str]:
     """Where a ratio stands on the axis, and the mark that it gets."""
     if ratio <= low:
         return low, "<"

@@ -78,7 +78,7 @@ def print_report(report: RunReport, console: Console) -> None:
     """Print the whole report; the verdict is its last line."""
     console.print(_head(report), soft_wrap=True)
     if report.note:
-        console.print(Panel(Text(report.note), title="NOTE", border_style="yellow"))
+        console.print(Panel(Text(_safe(report.note)), title="NOTE", border_style="yellow"))
     if report.requirements:
         console.print(_table(report))
     for block in (*_failures(report), *_errors(report), *_quiet(report)):
@@ -156,7 +156,7 @@ def _consequence(requirement: RequirementResult) -> Text:
     text.append(f"{requirement.title}: ", style="default")
     text.append(f"a consequence of {requirement.consequence_of}", style="dim")
     for line in requirement.message.splitlines()[:1]:
-        text.append(f"\n    {line}", style="default")
+        text.append(f"\n    {_safe(line)}", style="default")
     return text
 
 
@@ -172,7 +172,7 @@ def _told(check: CheckResult) -> Text:
     text = Text(f"  {check.name} [{check.port}]", style="bold")
     text.append(f"\n{_lines(check.message)}", style="not bold")
     if check.worst is not None:
-        text.append(f"\n  worst: {summary.said(check.worst)}", style="not bold")
+        text.append(f"\n  worst: {_safe(summary.said(check.worst))}", style="not bold")
     if check.reproduction:
         text.append(f"\n\n{_lines(check.reproduction.rstrip(), 4)}\n", style="not bold cyan")
     command = summary.replay_command(check)
@@ -193,11 +193,16 @@ def _prose(text: str, indent: int = 2) -> str:
             break_long_words=False,
             break_on_hyphens=False,
         )
-        for line in text.splitlines()
+        for line in _safe(text).splitlines()
     ]
     return "\n".join(wrapped)
 
 
 def _lines(text: str, indent: int = 2) -> str:
     """Lines that must stay as they are: messages, programs, commands."""
-    return textwrap.indent(text, " " * indent)
+    return textwrap.indent(_safe(text), " " * indent)
+
+
+def _safe(text: str) -> str:
+    """``text`` without control characters: what a target says must not steer the terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
