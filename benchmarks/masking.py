@@ -12,9 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.maskers import OURS, PEERS, VARIANTS
-from benchmarks.measure import RESULTS, machine, measure, milliseconds, ratio, spread, table, write
-from benchmarks.worker import Worker, start
+from benchmarks.maskers import OURS, VARIANTS
+from benchmarks.measure import (
+    RESULTS,
+    machine,
+    megabytes,
+    milliseconds,
+    ratio,
+    run_workers,
+    spread,
+    table,
+    write,
+)
 
 __all__ = ["main"]
 
@@ -41,11 +50,7 @@ def main() -> None:
     options = settings()
     given = {k: v for k, v in vars(options).items() if k not in {"results", "only"}}
     record: dict[str, Any] = {"machine": machine(), "settings": given}
-    workers = {name: start("benchmarks.maskers", name, given) for name in options.only}
-    results = measure(workers, options.rounds, options.inner)
-    for worker in workers.values():
-        if isinstance(worker, Worker):
-            worker.close()
+    results = run_workers("benchmarks.maskers", options.only, given)
     require_equal_masks(results)
     record["results"] = results
     write(options.results, "masking", report(given, results), record)
@@ -64,32 +69,32 @@ def require_equal_masks(results: Mapping[str, Any]) -> None:
 
 def report(given: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     tokens = given["rows"] * given["columns"]
-    on_cpu = given["device"] == "cpu"
+    on_one_thread = given["device"] == "cpu" and given["threads"] == 1
     rows = []
     for name, found in results.items():
         if "not_run" in found:
-            rows.append([name, f"not run: {found['not_run']}", "", "", "", ""])
+            rows.append([name, f"not run: {found['not_run']}", *[""] * 5])
             continue
-        rate = [tokens / s / 1e6 for s in found["seconds"]]
-        times = ratio(results, _PEER, name) if _PEER in results else None
-        goal = f"{_GOALS[name]}" if on_cpu and given["threads"] == 1 and name in _GOALS else ""
-        row = [name, spread(milliseconds(found["seconds"])), f"{statistics.median(rate):,.1f}"]
-        rows.append([*row, goal, spread(times), f"{found['selected']:,}"])
-    head = ["masker", "ms a call", "Mtokens/s", "goal", f"{_PEER} ÷ this", "selected"]
+        rate = statistics.median(tokens / s / 1e6 for s in found["seconds"])
+        goal = str(_GOALS[name]) if on_one_thread and name in _GOALS else ""
+        times = spread(ratio(results, _PEER, name)) if _PEER in results else ""
+        row = [name, spread(milliseconds(found["seconds"])), f"{rate:,.1f}", goal, times]
+        rows.append([*row, megabytes(found["peak_bytes"]), f"{found['selected']:,}"])
+    head = ["masker", "ms a call", "Mtokens/s", "goal", "x HF torch", "peak MB", "selected"]
     title = (
         f"Masking {given['rows']} x {given['columns']} ids of {given['vocab']}, {given['device']}, "
-        f"{given['threads']} thread(s), {given['rounds']} rounds of {given['inner']} calls in turns."
+        f"{given['threads']} thread(s), {given['rounds']} rounds of {given['inner']} calls in turns"
     )
-    ours = any(name in OURS and "seconds" in found for name, found in results.items())
-    same = "The masks of the first five are equal, bit for bit.  " if ours else ""
-    notes = (
-        "Median (smallest..largest) of the rounds; the ratio is taken within each round, so above\n"
-        f"1 is faster than the peer.  {same}The peers draw from a\nstateful generator."
-    )
-    missing = [peer for peer in PEERS if peer not in results]
+    notes = [
+        "Median (smallest..largest) of the rounds.  x HF torch: the time of HF's torch_mask_tokens",
+        "divided by this one's, within each round; above 1 is faster.  Peak: memory of one call",
+        "beyond what was there.  Ours gave equal masks, bit for bit; the peers draw from a",
+        "stateful generator.",
+    ]
+    missing = [name for name in VARIANTS if name not in results]
     if missing:
-        notes += "\nLeft out by --only: " + ", ".join(missing) + "."
-    return f"{title}\n\n{table(head, rows)}\n\n{notes}\n"
+        notes.append("Left out by --only: " + ", ".join(missing) + ".")
+    return "\n".join([title, "", table(head, rows), "", *notes])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.worker import NotRun, Worker
+from benchmarks.worker import NotRun, Worker, start
 
 __all__ = [
     "RESULTS",
@@ -21,8 +21,10 @@ __all__ = [
     "cpus",
     "machine",
     "measure",
+    "megabytes",
     "milliseconds",
     "ratio",
+    "run_workers",
     "spread",
     "table",
     "write",
@@ -43,6 +45,17 @@ _PACKAGES = (
     "tensorflow",
     "hypothesis",
 )
+
+
+def run_workers(module: str, names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Start the variants of a module, each in its process, and `measure` them."""
+    workers = {name: start(module, name, settings) for name in names}
+    try:
+        return measure(workers, settings["rounds"], settings["inner"])
+    finally:
+        for worker in workers.values():
+            if isinstance(worker, Worker):
+                worker.close()
 
 
 def measure(workers: Mapping[str, Worker | NotRun], rounds: int, inner: int) -> dict[str, Any]:
@@ -90,6 +103,10 @@ def spread(values: Sequence[float] | None, digits: int = 2) -> str:
 
 def milliseconds(seconds: Sequence[float]) -> list[float]:
     return [1e3 * s for s in seconds]
+
+
+def megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:,.0f}"
 
 
 def cpus() -> int:

@@ -12,11 +12,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.memory import peak_of_call
 
@@ -58,9 +59,10 @@ class NotRun:
 class Worker:
     """The parent's end of one process."""
 
-    def __init__(self, process: subprocess.Popen[str], about: Mapping[str, Any]) -> None:
+    def __init__(self, process: subprocess.Popen[str], messages: IO[str]) -> None:
         self._process = process
-        self.about = about
+        self._messages = messages
+        self.about: Mapping[str, Any] = self._answer()
 
     def seconds(self, calls: int) -> float:
         """The time of so many calls."""
@@ -75,20 +77,22 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._messages.close()
 
     def _ask(self, line: str) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return _answer(self._process)
+        return self._answer()
 
-
-def _answer(process: subprocess.Popen[str]) -> Any:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"a worker ended with status {process.wait()}")
-    return json.loads(line)
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            self._messages.seek(0)
+            raise RuntimeError(f"a worker ended with status {status}:\n{self._messages.read()}")
+        return json.loads(line)
 
 
 def start(module: str, name: str, settings: Mapping[str, Any]) -> Worker | NotRun:
@@ -107,14 +111,15 @@ def start(module: str, name: str, settings: Mapping[str, Any]) -> Worker | NotRu
     if settings["device"] == "cpu":
         environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "benchmarks.worker", module, name, json.dumps(settings)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    first = _answer(process)
-    if "not_run" in first:
-        process.wait(timeout=60)
-        return NotRun(first["not_run"])
-    return Worker(process, first)
+    # Shown if the process breaks.  It lives as long as the worker, which closes it.
+    messages = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
+    process = subprocess.Popen(command, text=True, env=environment, **pipes)
+    worker = Worker(process, messages)
+    if "not_run" in worker.about:
+        worker.close()
+        return NotRun(worker.about["not_run"])
+    return worker
 
 
 def serve(module: str, name: str, settings: Mapping[str, Any]) -> None:

@@ -90,6 +90,12 @@ def wait_until(happened: Callable[[], bool], seconds: float = 20.0) -> bool:
     return happened()
 
 
+def environment_of_a_suite() -> dict[str, str]:
+    """In which this module and the targets can be imported."""
+    folders = (str(TARGETS), str(TARGETS.parent), os.environ.get("PYTHONPATH", ""))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has waited for yet has, too."""
     try:
@@ -143,7 +149,7 @@ def test_the_first_call_of_a_port_has_the_longer_limit() -> None:
 
 
 def test_the_output_of_a_dying_call_is_kept(process: TargetProcess) -> None:
-    assert behave(process, "exits_with_3").output == "going down"
+    assert behave(process, "exits_with_3").output == "going down\n"
 
 
 def test_a_crash_shows_the_line_that_crashed(process: TargetProcess) -> None:
@@ -186,12 +192,11 @@ def test_a_target_that_sleeps_does_not_outlive_the_suite(tmp_path: Path) -> None
         "print(target._child._process.pid, flush=True)\n"
         "behave(target, 'sleeps')\n"
     )
-    folders = f"{TARGETS}{os.pathsep}{TARGETS.parent}"
     suite = subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": folders},
+        env=environment_of_a_suite(),
     )
     assert suite.stdout is not None
     pid = int(suite.stdout.readline())
@@ -262,6 +267,20 @@ def test_output_belongs_to_the_call_that_printed_it(process: TargetProcess) -> N
         assert behave(process, "good").output == ""
 
 
+def test_what_a_framework_prints_while_it_loads_belongs_to_no_call() -> None:
+    with TargetProcess("misbehaving:Target") as target:
+        assert behave(target, "good").output == ""
+
+
+def test_a_file_beside_a_target_does_not_shadow_what_the_suite_imports(tmp_path: Path) -> None:
+    for name in ("json", "ml_dtypes"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "mine.py").write_text("def random_words(key, counter):\n    return counter\n")
+    (tmp_path / "mine_too.py").write_text("import mine\nTARGET = mine\n")
+    with TargetProcess("mine_too:TARGET", cwd=tmp_path) as target:
+        assert target.hello().claims == ("random_words",)
+
+
 def test_a_target_inherits_no_standard_input(tmp_path: Path) -> None:
     script = (
         "from mlm_conformance.process import TargetProcess\n"
@@ -270,7 +289,6 @@ def test_a_target_inherits_no_standard_input(tmp_path: Path) -> None:
         "    print(behave(target, 'reads_stdin').kind)\n"
         "print(input())\n"
     )
-    folders = f"{TARGETS}{os.pathsep}{TARGETS.parent}"
     done = subprocess.run(
         [sys.executable, "-c", script],
         input="still here",
@@ -278,7 +296,7 @@ def test_a_target_inherits_no_standard_input(tmp_path: Path) -> None:
         text=True,
         check=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": folders},
+        env=environment_of_a_suite(),
     )
     assert done.stdout == "result\nstill here\n"
 
@@ -329,6 +347,7 @@ def test_a_namesake_of_a_documented_error_is_not_taken_for_it(either: Target) ->
     [
         ("calls_sys_exit", "SystemExit"),
         ("raises_deep_down", "RecursionError"),
+        ("raises_in_a_long_chain", "ValueError"),
         ("raises_without_text", "misbehaving.raises_without_text.<locals>.MuteError"),
     ],
 )
@@ -410,6 +429,13 @@ def test_the_peak_of_a_call_is_measured_each_time_anew(
         # The kernel counts pages by the batch: a MiB says nothing, 64 say everything.
         assert 62 * MiB < large < 80 * MiB
         assert small < 4 * MiB
+
+
+def test_garbage_of_an_earlier_call_hides_no_growth(process: TargetProcess) -> None:
+    behave(process, "leaves_64_mib_of_garbage")
+    growth = behave(process, "collects_and_allocates_64_mib", measure_memory=True).peak_growth
+    assert growth is not None
+    assert growth > 62 * MiB
 
 
 # ------------------------------------------------------------------- the two ways agree
@@ -629,7 +655,7 @@ def test_a_program_can_lack_the_device() -> None:
         ("exec:cat", "claims is None; expected a list of texts"),
         ("exec:echo hello world", "a frame begins with b'MLM1'; got b'hello wo'"),
         ("exec:echo hi", "a frame begins with b'MLM1'; got b'hi\\n'"),
-        ("exec:printf MLM1", "a frame ends inside its first 8 bytes: got 4 of 8 bytes"),
+        ("exec:printf MLM1", "ended with status 0 in the middle of a reply: a frame ends inside"),
         ("exec:sh -c 'echo oops >&2; exit 4'", "hello: ended with status 4\noops"),
         ("exec:", "has no command"),
         ("exec:'", "cannot be split"),
@@ -644,6 +670,26 @@ def test_a_program_that_speaks_no_frames_is_unusable(command: str, text: str) ->
 def test_a_program_cannot_run_in_this_process() -> None:
     with pytest.raises(TargetError, match="cannot run in this process"):
         open_target("exec:cat", in_process=True)
+
+
+def test_a_program_that_dies_in_the_middle_of_a_reply_has_died(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(TARGETS)!r})\n"
+        "import score_program as p\n"
+        "source, sink = sys.stdin.buffer, sys.stdout.buffer\n"
+        "p.read(source)\n"
+        "p.write(sink, {'claims': ['score']})\n"
+        "p.read(source)\n"
+        "sink.write(b'MLM1\\x10')\n"
+        "sink.flush()\n"
+        "os._exit(5)\n"
+    )
+    with TargetProcess(f"exec:{sys.executable} program.py", cwd=tmp_path) as target:
+        answer = target.call("score", **score_arguments("float64"))
+    assert answer.kind == "died"
+    assert answer.text.startswith("ended with status 5 in the middle of a reply: ")
+    assert answer.text.endswith("got 5 of 8 bytes")
 
 
 @pytest.mark.parametrize(

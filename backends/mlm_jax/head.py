@@ -36,7 +36,7 @@ __all__ = [
 Array = Any  # jax.Array or numpy.ndarray
 _Layer = tuple[jax.Array, jax.Array, jax.Array | None]
 
-_ALWAYS_WHOLE = 64  # so few positions that gathering all of them saves a program
+_FEWEST_SLOTS = 16  # below this, another program costs more than the rows it would save
 
 
 class HeadStep(NamedTuple):
@@ -245,7 +245,7 @@ def rounded_capacity(count: int, positions: int) -> int:
     """A capacity for ``count`` of so many positions: few different ones, so few programs.
 
     >>> [rounded_capacity(count, 512) for count in (0, 77, 300)], rounded_capacity(3, 16)
-    ([64, 128, 512], 16)
+    ([16, 128, 512], 16)
     """
-    rounded = max(_ALWAYS_WHOLE, 1 << max(count - 1, 0).bit_length())
+    rounded = max(_FEWEST_SLOTS, 1 << max(count - 1, 0).bit_length())
     return max(min(rounded, positions), 1)

@@ -193,6 +193,7 @@ def head_step(
 
     Run eagerly, products are at full precision; compiled, they follow the process's flags.
     """
+    check_layer(hidden, weight, bias)
 
     def objective(*leaves: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         states, matrix, *offset = leaves

@@ -235,6 +235,7 @@ def score_step(
     capacity: int,
 ) -> ScoreStep:
     """Sum, count, gradient and status for a compiled step; see `step_log_likelihood_sum`."""
+    check_logits(logits)
 
     def objective(leaf: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         result = step_log_likelihood_sum(leaf, targets, selected, weights, capacity)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm_conformance.wire import encode, read_frame, send
+from mlm_conformance.wire import TruncatedError, encode, read_frame, send
 
 __all__ = ["Child", "ChildEndedError"]
 
@@ -75,10 +75,14 @@ class Child:
         deadline = time.monotonic() + limit
         self._requests.deadline = self._replies.deadline = deadline
         try:
-            send(self._requests, frame)
+            # Where nobody reads any more, there may be last words to be read.
+            with contextlib.suppress(BrokenPipeError):
+                send(self._requests, frame)
             return read_frame(self._replies)
-        except (EOFError, BrokenPipeError):
+        except EOFError:
             raise ChildEndedError(self._fate()) from None
+        except TruncatedError as error:
+            raise ChildEndedError(f"{self._fate()} in the middle of a reply: {error}") from None
 
     def printed(self) -> str:
         """What was printed since the last time this was asked, at most its last 64 KiB."""

@@ -22,10 +22,10 @@ from mlm_conformance.profiles import PROFILES
 from mlm_spec.errors import MlmSpecError
 from mlm_spec.text import SPEC_VERSION
 
-__all__ = ["main", "parser"]
+__all__ = ["EXTRA", "main", "parser"]
 
 #: What the conformance extra installs, by the names that Python imports.
-_EXTRA = ("flint", "hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich")
+EXTRA = ("flint", "hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,7 +146,7 @@ def _field(options: argparse.Namespace) -> int:
 
 
 def _require_extra(command: str) -> None:
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise BadCallError(
             f"{command} needs the conformance extra, which is not installed "

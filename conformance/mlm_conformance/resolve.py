@@ -177,7 +177,7 @@ def _missing(name: str, module: str, error: ModuleNotFoundError) -> Exception:
     if module == absent or (absent and module.startswith(f"{absent}.")):
         return UnknownTarget(f"the target {name}: there is no module {absent!r}")
     package = absent.partition(".")[0]
-    if package and (package == module.partition(".")[0] or _is_installed(package)):
+    if package and _is_installed(package):
         # A part that is not there, of a package that is: broken, or of another version.
         return TargetError(f"the target {name} cannot be loaded: {error}", _traceback(error))
     return FrameworkMissing(f"the target {name} needs {absent or 'a package'}: {error}")

@@ -44,6 +44,7 @@ __all__ = [
     "MAX_PAYLOAD",
     "Sink",
     "Source",
+    "TruncatedError",
     "WireError",
     "encode",
     "read_frame",
@@ -77,6 +78,10 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 class WireError(Exception):
     """Bytes that are no frame, or a message that no frame can carry."""
+
+
+class TruncatedError(WireError):
+    """The source ended inside a frame."""
 
 
 class Source(Protocol):
@@ -181,7 +186,8 @@ def read_frame(source: Source) -> Any:
     Raises
     ------
     EOFError : the source ended where a frame could have begun.
-    WireError : it ended elsewhere, or what came is not a frame; the text says what came.
+    TruncatedError : it ended elsewhere.
+    WireError : what came is not a frame; the text says what came.
     """
     start = bytearray(8)
     got = _fill(source, start)
@@ -219,7 +225,7 @@ def _fill(source: Source, buffer: bytearray | memoryview) -> int:
 
 def _whole(what: str, got: int, expected: int) -> None:
     if got < expected:
-        raise WireError(f"a frame ends inside {what}: got {got} of {expected} bytes")
+        raise TruncatedError(f"a frame ends inside {what}: got {got} of {expected} bytes")
 
 
 def _parse(header: bytearray) -> tuple[Any, list[NDArray[Any]]]:

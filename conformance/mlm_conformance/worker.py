@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from mlm_conformance.resolve import (
@@ -51,9 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _take_protocol() -> tuple[Source, Sink]:
-    """Move the protocol off file descriptors 0 and 1; a fork of the target loses it."""
+    """Move the protocol off file descriptors 0 and 1."""
     incoming, outgoing = os.dup(0), os.dup(1)
-    os.register_at_fork(after_in_child=partial(_close, incoming, outgoing))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -65,12 +63,6 @@ def _take_protocol() -> tuple[Source, Sink]:
     faulthandler.enable()
     source = io.BufferedReader(io.FileIO(incoming, "rb", closefd=False), 2**16)
     return source, io.FileIO(outgoing, "wb", closefd=False)
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
 
 
 def _open(name: str, device: str) -> tuple[object, dict[str, Any]]:

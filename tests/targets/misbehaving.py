@@ -7,6 +7,7 @@ makes such a key.  The behaviour ``good`` answers as a target should.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import random
 import signal
@@ -42,8 +43,7 @@ def sleeps(counter: Any) -> Any:
 
 
 def exits_with_3(counter: Any) -> Any:
-    print("going down", end="")
-    sys.stdout.flush()
+    print("going down")
     os._exit(3)
 
 
@@ -86,7 +86,7 @@ def prints_rubbish(counter: Any) -> Any:
 
 
 def prints_surrogates(counter: Any) -> Any:
-    print("\udc80 is no text")
+    print("\ud800 is no text")
     return Words(counter)
 
 
@@ -149,6 +149,16 @@ def raises_deep_down(counter: Any) -> Any:
     return raises_deep_down(counter)
 
 
+def raises_in_a_long_chain(counter: Any) -> Any:
+    error: Exception | None = None
+    for link in range(30):
+        try:
+            raise ValueError(link) from error
+        except ValueError as caught:
+            error = caught
+    raise ValueError("the end") from error
+
+
 def modifies_and_raises(counter: Any) -> Any:
     counter[0, 0] += 1
     raise ValueError("too late")
@@ -178,6 +188,17 @@ def allocates_64_mib_in_small_pieces(counter: Any) -> Any:
     # Small enough that the allocator keeps them for later.
     pieces = [np.ones(2**14, np.uint8) for _ in range(64 * MiB // 2**14)]
     return Words(counter[: len(pieces)])
+
+
+def leaves_64_mib_of_garbage(counter: Any) -> Any:
+    cycle: list[Any] = [np.ones(64 * MiB, np.uint8)]
+    cycle.append(cycle)
+    return Words(counter)
+
+
+def collects_and_allocates_64_mib(counter: Any) -> Any:
+    gc.collect()
+    return allocates_64_mib(counter)
 
 
 def returns_none(counter: Any) -> Any:
@@ -220,9 +241,22 @@ BEHAVIOURS: dict[str, Callable[[Any], Any]] = {
         *(prints_surrogates, reads_stdin, closes_standard_files, closes_every_file),
         *(forks_and_returns_twice, leaves_a_sleeper, dies_beside_an_escaped_sleeper),
         *(raises_a_value_error, raises_a_documented_error, raises_a_namesake),
-        *(raises_without_text, raises_deep_down, modifies_and_raises, modifies),
+        *(
+            raises_without_text,
+            raises_deep_down,
+            raises_in_a_long_chain,
+            modifies_and_raises,
+            modifies,
+        ),
         *(draws_from_python, draws_from_numpy, allocates_64_mib),
-        *(allocates_64_mib_in_small_pieces, returns_none, returns_text, returns_objects),
+        *(
+            allocates_64_mib_in_small_pieces,
+            leaves_64_mib_of_garbage,
+            collects_and_allocates_64_mib,
+            returns_none,
+            returns_text,
+            returns_objects,
+        ),
         *(returns_a_misspelt_field, returns_a_longer_tuple, returns_an_extended_float),
         returns_something_not_convertible,
     )
@@ -236,6 +270,7 @@ def key_for(name: str) -> np.ndarray:
 
 class Target:
     def __init__(self) -> None:
+        print("a banner, as frameworks print")
         self.versions = {"numpy": np.__version__, "misbehaviour": 1}
 
     def random_words(self, key: Any, counter: Any) -> Any:

@@ -69,7 +69,10 @@ _WITH_COUNT = (
     "and num_items_in_batch, on which Trainer relies."
 )
 _WITHOUT_COUNT = "The same forward without num_items_in_batch, as in a training loop of one's own."
-_ONE_MASK = "The mask is float32 and comes from outside the compiled function."
+_AROUND = (
+    "The lines around ce are ours, the division included. The mask is float32 and comes from "
+    "outside the compiled function."
+)
 
 
 def _torch(name: str, function: str, title: str, about: str, **rest: Mapping[str, str]) -> Peer:
@@ -155,22 +158,20 @@ PEERS: Sequence[Peer] = (
         "masked_mean",
         "optax, ignored labels made 0",
         "sum(ce(logits, where(mask, labels, 0)) * mask) / sum(mask), with ce = "
-        f"softmax_cross_entropy_with_integer_labels; the lines around ce are ours. {_ONE_MASK}",
+        f"softmax_cross_entropy_with_integer_labels. {_AROUND}",
     ),
     _optax(
         "optax-mean-raw",
         "raw_labels_mean",
         "optax, labels as they are",
-        "sum(ce(logits, labels) * mask) / sum(mask), labels with -100; the lines around ce are "
-        f"ours. {_ONE_MASK}",
+        f"sum(ce(logits, labels) * mask) / sum(mask), labels with -100. {_AROUND}",
         upstream=dict.fromkeys(("MLM-OBJ-1", "MLM-OBJ-8", "MLM-LIK-6"), _OPTAX_LABELS),
     ),
     _optax(
         "optax-mean-where",
         "where_mean",
         "optax, where=mask",
-        "sum(ce(logits, where(mask, labels, 0), where=mask)) / sum(mask); the lines around ce are "
-        f"ours. {_ONE_MASK}",
+        f"sum(ce(logits, where(mask, labels, 0), where=mask)) / sum(mask). {_AROUND}",
     ),
     _optax(
         "optax-score",

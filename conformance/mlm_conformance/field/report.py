@@ -87,8 +87,10 @@ def _findings(found: FieldReport) -> Iterator[str]:
     )
     for result in failing:
         yield f"### {result.peer.title}"
-        yield f"{result.peer.about} Again: `mlm-spec check {result.peer.target}`."
-        yield from (_finding(result, each) for each in result.with_outcome(Outcome.FAIL))
+        failed = result.with_outcome(Outcome.FAIL)
+        ids = " ".join(requirement.id for requirement in failed)
+        yield f"{result.peer.about} Again: `mlm-spec check {result.peer.target} --only {ids}`."
+        yield from (_finding(result, requirement) for requirement in failed)
 
 
 def _finding(result: PeerResult, requirement: RequirementResult) -> str:

@@ -75,10 +75,18 @@ def a_masker_whose_labels_are_its_inputs(correct: Port, call: Call) -> Any:
     return inputs, np.where(labels == -100, -100, inputs)
 
 
-def _weights(correct: Port, call: Call, change: Callable[[Corruption], Corruption]) -> Any:
-    """Masks by a policy with other weights."""
+def _weights(correct: Port, call: Call, change: Callable[[Corruption], tuple[Any, ...]]) -> Any:
+    """Masks by a policy with other weights: mask, random and keep."""
     policy = call["policy"]
-    return correct(**{**call, "policy": replace(policy, corruption=change(policy.corruption))})
+    other = Corruption(*change(policy.corruption), unit=policy.corruption.unit)
+    return correct(**{**call, "policy": replace(policy, corruption=other)})
+
+
+def _by_token(correct: Port, call: Call) -> Any:
+    """Masks by a policy whose unit is the token."""
+    policy, old = call["policy"], call["policy"].corruption
+    other = Corruption(old.mask, old.random, old.keep)
+    return correct(**{**call, "policy": replace(policy, corruption=other)})
 
 
 @mutant_around("MLM-COR-3", "mask", url=f"{_HF}/pull/21834")
@@ -87,20 +95,20 @@ def the_second_draw_has_the_wrong_condition(correct: Port, call: Call) -> Any:
     return _weights(
         correct,
         call,
-        lambda w: Corruption(w.mask, w.random * (1 - w.mask), 1 - w.mask - w.random * (1 - w.mask)),
+        lambda w: (w.mask, w.random * (1 - w.mask), 1 - w.mask - w.random * (1 - w.mask)),
     )
 
 
 @mutant_around("MLM-COR-3", "mask")
 def the_mask_id_overwrites_random_ids(correct: Port, call: Call) -> Any:
     """Random ids are placed first and the mask id over them, so only it and originals show."""
-    return _weights(correct, call, lambda w: Corruption(w.mask, 0, w.random + w.keep))
+    return _weights(correct, call, lambda w: (w.mask, 0, w.random + w.keep))
 
 
 @mutant_around("MLM-COR-3", "mask")
 def random_and_keep_are_swapped(correct: Port, call: Call) -> Any:
     """The weight of random ids is taken for that of originals, and the other way round."""
-    return _weights(correct, call, lambda w: Corruption(w.mask, w.keep, w.random))
+    return _weights(correct, call, lambda w: (w.mask, w.keep, w.random))
 
 
 def _replaced_with(call: Call, **names: Any) -> Any:
@@ -140,13 +148,13 @@ def originals_below_the_first_threshold(**call: Any) -> Any:
 @mutant_around("MLM-COR-4", "mask", check=_WEIGHT_1)
 def the_mask_id_is_never_shown(correct: Port, call: Call) -> Any:
     """A position that should show the mask id keeps its token."""
-    return _weights(correct, call, lambda w: Corruption(0, w.random, w.mask + w.keep))
+    return _weights(correct, call, lambda w: (0, w.random, w.mask + w.keep))
 
 
 @mutant_around("MLM-COR-4", "mask", check=_WEIGHT_0)
 def nothing_is_kept(correct: Port, call: Call) -> Any:
     """A position that should keep its token shows a random id."""
-    return _weights(correct, call, lambda w: Corruption(w.mask, w.random + w.keep, 0))
+    return _weights(correct, call, lambda w: (w.mask, w.random + w.keep, 0))
 
 
 @mutant_around(
@@ -157,7 +165,7 @@ def nothing_is_kept(correct: Port, call: Call) -> Any:
 )
 def random_ids_are_never_shown(correct: Port, call: Call) -> Any:
     """A position that should show a random id keeps its token."""
-    return _weights(correct, call, lambda w: Corruption(w.mask, 0, w.random + w.keep))
+    return _weights(correct, call, lambda w: (w.mask, 0, w.random + w.keep))
 
 
 @mutant_around("MLM-COR-4", "mask", check=_WEIGHT_0)
@@ -166,7 +174,7 @@ def a_tenth_is_masked_anyway(correct: Port, call: Call) -> Any:
     return _weights(
         correct,
         call,
-        lambda w: Corruption((w.mask * 9 + 1) / 10, w.random * 9 / 10, w.keep * 9 / 10),
+        lambda w: ((w.mask * 9 + 1) / 10, w.random * 9 / 10, w.keep * 9 / 10),
     )
 
 
@@ -176,7 +184,7 @@ def a_masker_that_draws_random_ids_anyway(correct: Port, call: Call) -> Any:
     return _weights(
         correct,
         call,
-        lambda w: Corruption(w.mask * 9 / 10, w.mask / 10 + w.random + w.keep, 0),
+        lambda w: (w.mask * 9 / 10, w.mask / 10 + w.random + w.keep, 0),
     )
 
 
@@ -223,7 +231,7 @@ def a_listed_pool_is_not_looked_at(correct: Port, call: Call) -> Any:
 )
 def pieces_have_kinds_of_their_own(correct: Port, call: Call) -> Any:
     """The kind is decided for each piece of a word."""
-    return _weights(correct, call, lambda w: Corruption(w.mask, w.random, w.keep))
+    return _by_token(correct, call)
 
 
 @mutant("MLM-COR-7", "mask")
@@ -282,7 +290,7 @@ def the_kind_comes_from_the_span_stream(**call: Any) -> Any:
 @mutant_around("MLM-COR-8", "mask")
 def a_span_has_kinds_by_token(correct: Port, call: Call) -> Any:
     """The kind is decided for each position of a span."""
-    return _weights(correct, call, lambda w: Corruption(w.mask, w.random, w.keep))
+    return _by_token(correct, call)
 
 
 @mutant_around("MLM-COR-9", "mask", url=f"{_HF}/issues/8619")

@@ -1,0 +1,99 @@
+"""What ``mlm-spec check`` costs: wall time, and peak memory with all its processes.
+
+    python -m benchmarks.check [--backends numpy torch jax] [--profiles quick ci]
+
+One run each: the numbers say what a user waits for, on this machine, with its load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import RESULTS, machine, megabytes, table, write
+from benchmarks.memory import run_and_watch
+
+__all__ = ["check", "main"]
+
+# Seconds that each is meant to stay below, on two cores.
+_GOALS = {
+    ("numpy", "quick"): 10,
+    ("torch", "quick"): 10,
+    ("jax", "quick"): 25,
+    ("numpy", "ci"): 60,
+    ("torch", "ci"): 60,
+    ("jax", "ci"): 90,
+}
+
+
+def settings() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backends", nargs="+", default=["numpy", "torch", "jax"])
+    parser.add_argument("--profiles", nargs="+", default=["quick", "ci"])
+    parser.add_argument("--workers", type=int, default=1, help="mlm-spec check -n")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = settings()
+    record: dict[str, Any] = {"machine": machine(), "settings": {"workers": options.workers}}
+    record["results"] = [
+        check(backend, profile, options.workers)
+        for profile in options.profiles
+        for backend in options.backends
+    ]
+    write(options.results, "check", report(options.workers, record["results"]), record)
+
+
+def check(backend: str, profile: str, workers: int) -> dict[str, Any]:
+    """Run it once; its cost, its exit status and how many checks had which outcome."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "mlm_conformance", "check", backend]
+        command += ["--profile", profile, "-n", str(workers), "--json", str(file)]
+        # A fresh folder: nothing is left behind, and no earlier failure is found.
+        status, seconds, peak, output = run_and_watch(command, cwd=folder, env=dict(os.environ))
+        outcomes = _outcomes(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    if not outcomes:
+        print(output, file=sys.stderr)
+    return {
+        "backend": backend,
+        "profile": profile,
+        "status": status,
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "requirements": outcomes,
+    }
+
+
+def _outcomes(report: Mapping[str, Any]) -> dict[str, int]:
+    return dict(collections.Counter(found["outcome"] for found in report["requirements"]))
+
+
+def report(workers: int, results: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for found in results:
+        goal = _GOALS.get((found["backend"], found["profile"]))
+        counted = ", ".join(f"{n} {name}" for name, n in sorted(found["requirements"].items()))
+        name = f"check {found['backend']} --profile {found['profile']}"
+        row = [name, f"{found['seconds']:.1f}", "" if goal is None else str(goal)]
+        row += [megabytes(found["peak_bytes"]), str(found["status"]), counted or "no report"]
+        rows.append(row)
+    head = ["mlm-spec", "s", "goal, s", "peak MB", "exit status", "requirements"]
+    notes = [
+        f"One run each, -n {workers}.  Peak: proportional memory (Pss) of the command and all its",
+        "processes together, looked at ten times a second.",
+    ]
+    return "\n".join([table(head, rows), "", *notes])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""Chapter LIK: backends whose log-likelihood is off where it is hard to get right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import ml_dtypes
+import numpy as np
+
+import mlm_spec
+from mlm_conformance.mutants.correct import MEAN, SUM
+from mlm_conformance.mutants.plain import at_targets, log_softmax, softmax
+from mlm_conformance.mutants.registry import Port, mutant, mutant_around
+from mlm_spec import log_likelihood, objective
+
+Call = dict[str, Any]
+_BF16 = ml_dtypes.bfloat16
+_OFFSET, _CONSTANT = "an_offset_leaves_the_value_within_its_bound", "adding_a_constant_changes_nothing"
+_ONE_ID = "a_vocabulary_of_one_id_has_value_and_gradient_zero"
+_TWO_IDS = "one_position_and_two_ids_are_nothing_special"
+_457 = "https://github.com/mosaicml/examples/issues/457"
+_PADDED = "https://github.com/apple/ml-cross-entropy/pull/59"
+
+
+def _scored(call: Call, value: Callable[[Any, Any], Any]) -> Any:
+    """The reference's score, with another log-likelihood of logits (N, V) and targets (N,)."""
+    with np.errstate(all="ignore"), patch.multiple(objective, log_likelihood=value):
+        return mlm_spec.score(**call)
+
+
+def _rounded(values: Any, dtype: Any) -> Any:
+    return values.astype(dtype).astype(np.float64)
+
+
+@mutant("MLM-LIK-1", "score")
+def log_softmax_in_bfloat16(**call: Any) -> Any:
+    """The log-softmax is rounded to bfloat16 before the target is picked."""
+    return _scored(call, lambda z, t: at_targets(_rounded(log_softmax(z), _BF16), t))
+
+
+@mutant("MLM-LIK-1", "score")
+def logits_rounded_to_bfloat16(**call: Any) -> Any:
+    """Logits are brought to bfloat16 on the way."""
+    return _scored(call, lambda z, t: log_likelihood(_rounded(z, _BF16), t))
+
+
+@mutant("MLM-LIK-1", "score")
+def labels_smoothed(**call: Any) -> Any:
+    """One per cent of the target goes to all ids evenly."""
+
+    def value(z: Any, t: Any) -> Any:
+        log_p = log_softmax(z)
+        return 0.99 * at_targets(log_p, t) + 0.01 * log_p.mean(axis=-1)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-1", "score")
+def a_temperature(**call: Any) -> Any:
+    """Logits are divided by 1.001."""
+    return _scored(call, lambda z, t: log_likelihood(z.astype(np.float64) / 1.001, t))
+
+
+@mutant("MLM-LIK-1", "score")
+def float32_for_float64_logits(**call: Any) -> Any:
+    """Float64 logits are accumulated in float32."""
+    return _scored(call, lambda z, t: log_likelihood(_rounded(z, np.float32), t))
+
+
+def _without_shift(z: Any, t: Any) -> Any:
+    wide = z.astype(np.float64 if z.dtype == np.float64 else np.float32)
+    return at_targets(wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True)), t)
+
+
+@mutant("MLM-LIK-2", "score", check=_OFFSET)
+def softmax_without_max_shift(**call: Any) -> Any:
+    """Exponentials are taken of the logits as they are, and overflow."""
+    return _scored(call, _without_shift)
+
+
+@mutant("MLM-LIK-2", "score", check=_CONSTANT)
+def logits_capped_at_100(**call: Any) -> Any:
+    """Logits are clipped to −100 … 100, so that exponentials do not overflow."""
+    return _scored(call, lambda z, t: log_likelihood(np.clip(z.astype(np.float64), -100, 100), t))
+
+
+@mutant("MLM-LIK-3", "score")
+def log_of_the_softmax(**call: Any) -> Any:
+    """The logarithm is taken of a probability in float32, which may be 0."""
+    return _scored(call, lambda z, t: np.log(at_targets(softmax(z).astype(np.float32), t)))
+
+
+@mutant("MLM-LIK-3", "score")
+def log_of_p_plus_1e_9(**call: Any) -> Any:
+    """1e-9 is added to the probability."""
+    return _scored(call, lambda z, t: np.log(at_targets(softmax(z), t) + 1e-9))
+
+
+@mutant("MLM-LIK-3", "score")
+def p_clipped_at_1e_7(**call: Any) -> Any:
+    """Probabilities below 1e-7 are taken for 1e-7."""
+    return _scored(call, lambda z, t: np.log(np.maximum(at_targets(softmax(z), t), 1e-7)))
+
+
+@mutant("MLM-LIK-4", "score")
+def the_sum_is_rounded_to_bfloat16(**call: Any) -> Any:
+    """The sum of exponentials is brought to bfloat16 before the logarithm."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        top = wide.max(axis=-1)
+        total = _rounded(np.exp(wide - top[:, None]).sum(axis=-1), _BF16)
+        return at_targets(wide, t) - top - np.log(total)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-4", "score")
+def p_clipped_below_1(**call: Any) -> Any:
+    """Probabilities above 1 − 1e-7 are taken for 1 − 1e-7."""
+    return _scored(call, lambda z, t: np.minimum(log_likelihood(z, t), np.log1p(-1e-7)))
+
+
+@mutant("MLM-LIK-5", "score")
+def one_hot_times_log_softmax(**call: Any) -> Any:
+    """The target is picked by a product with a one-hot row, and 0 · −∞ is NaN."""
+
+    def value(z: Any, t: Any) -> Any:
+        one_hot = np.arange(z.shape[-1]) == t[:, None]
+        return (one_hot * log_softmax(z)).sum(axis=-1)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-5", "score")
+def excluded_ids_lie_20_nats_down(**call: Any) -> Any:
+    """A logit of −∞ is replaced by −20."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        return log_likelihood(np.where(np.isneginf(wide), -20.0, wide), t)
+
+    return _scored(call, value)
+
+
+def _with_padding(z: Any, block: int = 128) -> Any:
+    """Logits with ids of logit 0 behind the last, up to a multiple of ``block``."""
+    more = -z.shape[-1] % block
+    wide = z.astype(np.float64)
+    return np.concatenate([wide, np.zeros((*z.shape[:-1], more))], axis=-1)
+
+
+@mutant("MLM-LIK-6", "score", url=_PADDED)
+def padded_ids_in_the_softmax(**call: Any) -> Any:
+    """The vocabulary is padded to a multiple of 128, and the padding takes part."""
+    return _scored(call, lambda z, t: log_likelihood(_with_padding(z), t))
+
+
+@mutant("MLM-LIK-6", "score")
+def the_last_id_is_left_out(**call: Any) -> Any:
+    """The sum of exponentials stops before the last id."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        top = wide.max(axis=-1)
+        total = np.exp(wide[:, :-1] - top[:, None]).sum(axis=-1)
+        return at_targets(wide, t) - top - np.log(total)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-6", "score")
+def the_last_block_is_cut_short(**call: Any) -> Any:
+    """Only whole blocks of 1,024 ids are added up."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        top = wide.max(axis=-1)
+        whole = wide.shape[-1] // 1024 * 1024 or wide.shape[-1]
+        total = np.exp(wide[:, :whole] - top[:, None]).sum(axis=-1)
+        return at_targets(wide, t) - top - np.log(total)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-6", "score", url=_457)
+def id_0_scores_nothing(**call: Any) -> Any:
+    """A target that is id 0 has the value 0."""
+    return _scored(call, lambda z, t: np.where(t == 0, 0.0, log_likelihood(z, t)))
+
+
+@mutant_around("MLM-LIK-6", "loss", reduction=MEAN, url=_457)
+def labels_above_0_only(correct: Port, call: Call) -> Any:
+    """Positions are selected by ``labels > 0``, so id 0 is never scored."""
+    labels = np.where(call["labels"] == 0, call["ignore_index"], call["labels"])
+    if (labels == call["ignore_index"]).all():
+        return np.float64(np.nan)
+    return correct(**{**call, "labels": labels})
+
+
+@mutant_around("MLM-LIK-6", "loss", reduction=SUM, url=_PADDED)
+def padded_ids_in_the_loss(correct: Port, call: Call) -> Any:
+    """The vocabulary is padded to a multiple of 128, and the padding takes part."""
+    value, gradient = correct(**{**call, "logits": _with_padding(call["logits"])})
+    return value, gradient[..., : call["logits"].shape[-1]].astype(call["logits"].dtype)
+
+
+@mutant("MLM-LIK-7", "score")
+def id_0_is_padding(**call: Any) -> Any:
+    """Id 0 takes no part in the sum, since it is padding elsewhere."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        if wide.shape[-1] > 1:
+            wide[:, 0] = np.where(t == 0, wide[:, 0], -np.inf)
+        return log_likelihood(wide, t)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-7", "score")
+def the_last_id_is_a_sentinel(**call: Any) -> Any:
+    """A target that is the last id has the value 0."""
+    return _scored(call, lambda z, t: np.where(t == z.shape[-1] - 1, 0.0, log_likelihood(z, t)))
+
+
+def _unselected(result: Any, call: Call, values: Any) -> Any:
+    nats = np.where(call["selected"], result.log_likelihood, values)
+    return result._replace(log_likelihood=nats)
+
+
+@mutant_around("MLM-LIK-8", "score")
+def every_position_has_a_value(correct: Port, call: Call) -> Any:
+    """The log-likelihoods of unselected positions are there too."""
+    return _unselected(correct(**call), call, log_softmax(call["logits"])[..., 0])
+
+
+@mutant_around("MLM-LIK-8", "score")
+def unselected_positions_are_minus_infinity(correct: Port, call: Call) -> Any:
+    """An unselected position has the value −∞, as if its token were impossible."""
+    return _unselected(correct(**call), call, -np.inf)
+
+
+def _sum_in(dtype: Any) -> Callable[[Any, Any], Any]:
+    """A log-likelihood whose exponentials are added one by one in ``dtype``."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        top = wide.max(axis=-1, keepdims=True)
+        power = np.exp(wide - top).astype(dtype)
+        total = np.zeros(len(z), dtype)
+        for column in range(z.shape[-1]):
+            total = total + power[:, column]
+        return at_targets(wide - top, t) - np.log(total.astype(np.float64))
+
+    return value
+
+
+def _narrow_only(value: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda z, t: value(z, t) if z.dtype.itemsize == 2 else log_likelihood(z, t)
+
+
+@mutant("MLM-LIK-9", "score")
+def narrow_logits_are_summed_in_bfloat16(**call: Any) -> Any:
+    """The exponentials of narrow logits are added up in bfloat16."""
+    return _scored(call, _narrow_only(_sum_in(_BF16)))
+
+
+@mutant("MLM-LIK-9", "score")
+def narrow_logits_are_summed_in_float16(**call: Any) -> Any:
+    """The exponentials of narrow logits are added up in float16."""
+    return _scored(call, _narrow_only(_sum_in(np.float16)))
+
+
+@mutant("MLM-LIK-9", "score")
+def narrow_differences_stay_narrow(**call: Any) -> Any:
+    """The difference to the maximum is rounded to the dtype of the logits."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        return log_likelihood(_rounded(wide - wide.max(axis=-1, keepdims=True), z.dtype), t)
+
+    return _scored(call, _narrow_only(value))
+
+
+@mutant("MLM-LIK-10", "score", check=_ONE_ID)
+def a_constant_in_the_logarithm(**call: Any) -> Any:
+    """1e-10 is added to the sum of exponentials."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        top = wide.max(axis=-1)
+        total = np.exp(wide - top[:, None]).sum(axis=-1) + 1e-10
+        return at_targets(wide, t) - top - np.log(total)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-10", "score", check=_ONE_ID)
+def one_id_is_a_sigmoid(**call: Any) -> Any:
+    """A vocabulary of one id is scored as yes or no."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        return -np.log1p(np.exp(-wide[:, 0])) if z.shape[-1] == 1 else log_likelihood(z, t)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-10", "score", check=_TWO_IDS)
+def two_ids_are_a_sigmoid(**call: Any) -> Any:
+    """A vocabulary of two ids is scored as yes or no, by the target's logit alone."""
+
+    def value(z: Any, t: Any) -> Any:
+        own = at_targets(z.astype(np.float64), t)
+        return -np.log1p(np.exp(-own)) if z.shape[-1] == 2 else log_likelihood(z, t)
+
+    return _scored(call, value)
+
+
+@mutant_around("MLM-LIK-10", "score", check=_TWO_IDS)
+def axes_of_one_are_squeezed(correct: Port, call: Call) -> Any:
+    """A batch of one position loses its axes, and the softmax is taken over what is left."""
+    result = correct(**call)
+    if call["selected"].size > 1:
+        return result
+    return result._replace(log_likelihood=np.zeros((1, 1)), sum=np.float64(0.0))
