@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.worker import NotRun, Prepared
+from benchmarks.worker import NotHereError, Prepared, jax_device, torch_device
 
 __all__ = ["VARIANTS"]
 
@@ -39,11 +39,11 @@ def _torch_case(settings: Settings) -> tuple[list[Any], Any, Any]:
     """The three leaves, targets and selected, on the device."""
     import torch
 
-    torch.set_num_threads(settings["threads"])
+    device = torch_device(settings)
     dtype = getattr(torch, settings["dtype"])
     *values, targets, selected = (torch.from_numpy(array) for array in _case(settings))
-    leaves = [x.to(settings["device"], dtype).requires_grad_() for x in values]
-    return leaves, targets.to(settings["device"]), selected.to(settings["device"])
+    leaves = [x.to(device, dtype).requires_grad_() for x in values]
+    return leaves, targets.to(device), selected.to(device)
 
 
 def _torch_prepared(settings: Settings, run: Callable[..., Any]) -> Prepared:
@@ -119,12 +119,12 @@ def _torch_gathered(settings: Settings) -> Prepared:
     return _torch_objective(settings, objective)
 
 
-def _torch_fused(settings: Settings) -> Prepared | NotRun:
+def _torch_fused(settings: Settings) -> Prepared:
     import torch.nn.functional as F
 
     fused = getattr(F, "linear_cross_entropy", None)
     if fused is None:
-        return NotRun("this PyTorch has no linear_cross_entropy")
+        raise NotHereError("this PyTorch has no linear_cross_entropy")
 
     def objective(hidden: Any, weight: Any, bias: Any, targets: Any, selected: Any) -> Any:
         rows, ids = hidden[selected], targets[selected]
@@ -141,7 +141,7 @@ def _jax_prepared(settings: Settings, objective: Callable[..., Any]) -> Prepared
     import jax
 
     on_gpu = settings["device"] == "cuda"
-    device = jax.devices("gpu" if on_gpu else "cpu")[0]
+    device = jax_device(settings)
     *values, targets, selected = _case(settings)
     dtype = jax.numpy.dtype(settings["dtype"])
     leaves = [jax.device_put(x.astype(dtype), device) for x in values]

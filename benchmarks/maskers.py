@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.worker import NotRun, Prepared
+from benchmarks.worker import NotHereError, Prepared, jax_device, torch_device
 from mlm_spec.policy import Bernoulli, Corruption, MaskingPolicy
 
 __all__ = ["OURS", "PEERS", "VARIANTS"]
@@ -55,11 +55,11 @@ def _mark(inputs: Any, selected: Any) -> dict[str, Any]:
     }
 
 
-def _numpy(settings: Settings) -> Prepared | NotRun:
+def _numpy(settings: Settings) -> Prepared:
     import mlm_spec
 
     if settings["device"] != "cpu":
-        return NotRun("NumPy has no device")
+        raise NotHereError("NumPy has no device")
     tokens, ids, position, eligible = _batch(settings)
     policy = _policy(settings["vocab"])
 
@@ -73,8 +73,8 @@ def _numpy(settings: Settings) -> Prepared | NotRun:
 def _torch_arguments(settings: Settings) -> tuple[Any, ...]:
     import torch
 
-    torch.set_num_threads(settings["threads"])
-    return tuple(torch.from_numpy(array).to(settings["device"]) for array in _batch(settings))
+    device = torch_device(settings)
+    return tuple(torch.from_numpy(array).to(device) for array in _batch(settings))
 
 
 def _torch_wait(settings: Settings) -> Callable[[], None]:
@@ -98,12 +98,12 @@ def _torch_mask(settings: Settings) -> Prepared:
     return Prepared(call, _mark(batch.inputs.cpu(), batch.selected.cpu()))
 
 
-def _torch_compiled(settings: Settings) -> Prepared | NotRun:
+def _torch_compiled(settings: Settings) -> Prepared:
     import mlm_torch
 
     compiler = os.environ.get("CXX", "g++")
     if settings["device"] == "cpu" and shutil.which(compiler) is None:
-        return NotRun(f"no C++ compiler ({compiler})")
+        raise NotHereError(f"no C++ compiler ({compiler})")
     tokens, ids, position, eligible = _torch_arguments(settings)
     wait = _torch_wait(settings)
     masker = mlm_torch.compile_mask(_policy(settings["vocab"]))
@@ -121,7 +121,7 @@ def _torch_compiled(settings: Settings) -> Prepared | NotRun:
 def _jax_arguments(settings: Settings) -> tuple[Any, ...]:
     import jax
 
-    device = jax.devices("gpu" if settings["device"] == "cuda" else "cpu")[0]
+    device = jax_device(settings)
     return tuple(jax.device_put(array, device) for array in _batch(settings))
 
 
@@ -174,12 +174,12 @@ def _hf_collator(settings: Settings) -> Any:
     return transformers.DataCollatorForLanguageModeling(tokenizer, seed=1)
 
 
-def _hf_torch(settings: Settings) -> Prepared | NotRun:
+def _hf_torch(settings: Settings) -> Prepared:
     import torch
 
     if settings["device"] != "cpu":
-        return NotRun("the collator works on the CPU")
-    torch.set_num_threads(settings["threads"])
+        raise NotHereError("the collator works on the CPU")
+    torch_device(settings)
     collator = _hf_collator(settings)
     collator.generator = torch.Generator().manual_seed(1)
     tokens = torch.from_numpy(_batch(settings)[0]).long()
@@ -193,9 +193,9 @@ def _hf_torch(settings: Settings) -> Prepared | NotRun:
     return Prepared(call, _mark(inputs, labels != -100))
 
 
-def _hf_numpy(settings: Settings) -> Prepared | NotRun:
+def _hf_numpy(settings: Settings) -> Prepared:
     if settings["device"] != "cpu":
-        return NotRun("the collator works on the CPU")
+        raise NotHereError("the collator works on the CPU")
     collator = _hf_collator(settings)
     collator.generator = np.random.default_rng(1)
     tokens = _batch(settings)[0].astype(np.int64)
@@ -226,9 +226,9 @@ def _keras_layer(settings: Settings) -> tuple[Any, Any]:
     return layer, tf
 
 
-def _keras(settings: Settings, *, graph: bool) -> Prepared | NotRun:
+def _keras(settings: Settings, *, graph: bool) -> Prepared:
     if settings["device"] != "cpu":
-        return NotRun("the layer is a part of a data pipeline, on the CPU")
+        raise NotHereError("the layer is a part of a data pipeline, on the CPU")
     layer, tf = _keras_layer(settings)
     tokens = tf.constant(_batch(settings)[0])
     masker = tf.function(layer) if graph else layer

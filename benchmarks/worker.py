@@ -21,7 +21,16 @@ from typing import IO, Any
 
 from benchmarks.memory import peak_of_call
 
-__all__ = ["NotRun", "Prepared", "Worker", "serve", "start"]
+__all__ = [
+    "NotHereError",
+    "NotRun",
+    "Prepared",
+    "Worker",
+    "jax_device",
+    "serve",
+    "start",
+    "torch_device",
+]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LIMITS = (
@@ -49,9 +58,13 @@ class Prepared:
     peak_bytes: Callable[[], int | None] | None = None
 
 
+class NotHereError(Exception):
+    """An implementation, or its device, is not on this machine.  The text says which."""
+
+
 @dataclass(frozen=True)
 class NotRun:
-    """An implementation that is not here, and why."""
+    """An implementation that is not measured, and why."""
 
     reason: str
 
@@ -122,6 +135,26 @@ def start(module: str, name: str, settings: Mapping[str, Any]) -> Worker | NotRu
     return worker
 
 
+def torch_device(settings: Mapping[str, Any]) -> Any:
+    """PyTorch's device for the settings, and its threads set."""
+    import torch
+
+    torch.set_num_threads(settings["threads"])
+    if settings["device"] == "cuda" and not torch.cuda.is_available():
+        raise NotHereError("PyTorch finds no GPU")
+    return torch.device(settings["device"])
+
+
+def jax_device(settings: Mapping[str, Any]) -> Any:
+    """JAX's device for the settings."""
+    import jax
+
+    try:
+        return jax.devices(settings["device"])[0]
+    except RuntimeError:
+        raise NotHereError("JAX finds no GPU") from None
+
+
 def serve(module: str, name: str, settings: Mapping[str, Any]) -> None:
     """The child's end: prepare, then time a call whenever asked."""
     # What libraries print must not mix with the answers.
@@ -137,12 +170,13 @@ def serve(module: str, name: str, settings: Mapping[str, Any]) -> None:
         os.sched_setaffinity(0, free[-int(settings["threads"]) :])
     try:
         found = importlib.import_module(module).VARIANTS[name](settings)
+    except NotHereError as error:
+        say({"not_run": str(error)})
+        return
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(("mlm_", "benchmarks")):
             raise
-        found = NotRun(f"not installed: {error.name}")
-    if isinstance(found, NotRun):
-        say({"not_run": found.reason})
+        say({"not_run": f"not installed: {error.name}"})
         return
     for _ in range(2):
         found.call()

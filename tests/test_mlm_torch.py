@@ -427,13 +427,14 @@ def test_the_differentiable_sum_has_the_gradient_that_score_reports() -> None:
     np.testing.assert_array_equal(tensors[0].grad.numpy(), want.grad_logits)
 
 
-def test_a_second_derivative_is_refused_and_not_wrong() -> None:
-    logits = torch.zeros(1, 1, 3, requires_grad=True)
+def test_the_gradient_can_be_differentiated_again() -> None:
+    logits = torch.zeros(1, 1, 2, requires_grad=True)
     at = torch.ones(1, 1, dtype=torch.bool)
     total, _ = mlm_torch.log_likelihood_sum(logits, torch.zeros(1, 1, dtype=torch.int64), at)
     (gradient,) = torch.autograd.grad(total, logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        gradient.sum().backward()
+    for column, row in enumerate(([-0.25, 0.25], [0.25, -0.25])):  # −(diag p − p pᵀ)
+        (second,) = torch.autograd.grad(gradient[0, 0, column], logits, retain_graph=True)
+        assert second[0, 0].tolist() == row
 
 
 # -------------------------------------------------------------------------------------- head

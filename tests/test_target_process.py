@@ -37,6 +37,7 @@ POLICY = MaskingPolicy(Bernoulli("3/20"), Corruption("4/5", "1/10", "1/10"), 100
 @pytest.fixture(autouse=True)
 def in_the_targets_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TARGETS)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it would hide what is not flushed
     monkeypatch.setattr(sys, "path", [str(TARGETS), *sys.path])
 
 
@@ -268,7 +269,7 @@ def test_output_belongs_to_the_call_that_printed_it(process: TargetProcess) -> N
 
 
 def test_what_a_framework_prints_while_it_loads_belongs_to_no_call() -> None:
-    with TargetProcess("misbehaving:Target") as target:
+    with TargetProcess("misbehaving:with_a_banner") as target:
         assert behave(target, "good").output == ""
 
 

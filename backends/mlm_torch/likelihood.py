@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = ["accumulation_dtype", "log_likelihood", "weighted_sum"]
 
@@ -22,7 +21,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def log_likelihood(rows: Tensor, targets: Tensor, peak: Tensor | None = None) -> Tensor:
-    """log softmax(rows)[n, targets[n]], differentiable once with respect to ``rows``.
+    """log softmax(rows)[n, targets[n]], differentiable with respect to ``rows``.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ def log_likelihood(rows: Tensor, targets: Tensor, peak: Tensor | None = None) ->
     """
     if peak is None:
         peak = rows.detach().amax(dim=1)
-    return _LogLikelihood.apply(rows, targets, peak)[0]
+    return _LogLikelihood.apply(rows, targets, peak)
 
 
 def weighted_sum(nats: Tensor, weights: Tensor | None) -> Tensor:
@@ -59,35 +58,35 @@ def weighted_sum(nats: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """`log_likelihood` and its derivative; the tensors behind the first output are saved."""
+    """`log_likelihood`, with the derivative in the form above.
+
+    Only the arguments are saved: a second pass over the exponentials costs less than keeping
+    them in float32, and the derivative can be differentiated again.
+    """
 
     @staticmethod
-    def forward(rows: Tensor, targets: Tensor, peak: Tensor) -> tuple[Tensor, ...]:
-        kind = accumulation_dtype(rows.dtype)
-        column = targets[:, None]
-        powers = (rows.to(kind) - peak.to(kind)[:, None]).exp_()
-        powers.scatter_(1, column, 0.0)
-        others = powers.sum(dim=1).double()
-        gap = rows.gather(1, column)[:, 0].double() - peak.double()
-        nats = gap - torch.log1p(others + torch.expm1(gap))
-        return nats, powers, others, gap
+    def forward(rows: Tensor, targets: Tensor, peak: Tensor) -> Tensor:
+        _, others, gap = _terms(rows, targets, peak)
+        return gap - torch.log1p(others + torch.expm1(gap))
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, ...]
-    ) -> None:
-        rows, targets, _ = inputs
-        _, powers, others, gap = output
-        ctx.mark_non_differentiable(powers, others, gap)
-        ctx.save_for_backward(powers, others, gap, targets)
-        ctx.kind = rows.dtype
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor, None, None]:
-        powers, others, gap, targets = ctx.saved_tensors
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        rows, targets, peak = ctx.saved_tensors
+        powers, others, gap = _terms(rows, targets, peak)
         share = upstream / (others + gap.exp())
         # w (1[j = t] − p_j): the target's entry is w (1 − p_t), formed without cancellation.
-        gradient = (powers * -share.to(powers.dtype)[:, None]).to(ctx.kind)
-        at_target = (share * others).to(ctx.kind)
+        gradient = (powers * -share.to(powers.dtype)[:, None]).to(rows.dtype)
+        at_target = (share * others).to(rows.dtype)
         return gradient.scatter_(1, targets[:, None], at_target[:, None]), None, None
+
+
+def _terms(rows: Tensor, targets: Tensor, peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """e^{z − m} with 0 at the target (N, V); its sum S, and d = z_t − m, in float64 (N,)."""
+    kind, column = accumulation_dtype(rows.dtype), targets[:, None]
+    powers = (rows.to(kind) - peak.to(kind)[:, None]).scatter_(1, column, -torch.inf).exp_()
+    gap = rows.gather(1, column)[:, 0].double() - peak.double()
+    return powers, powers.sum(dim=1).double(), gap

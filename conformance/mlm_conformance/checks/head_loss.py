@@ -1,0 +1,113 @@
+"""Chapter OBJ on the port ``head_loss``: one scalar from hidden states and an output layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.bounds import arithmetic
+from mlm_conformance.cases.model import HeadCase
+from mlm_conformance.cases.numbers import generator, head_recipes
+from mlm_conformance.check import Context, check
+from mlm_conformance.checks.common import field_of
+from mlm_conformance.checks.head import bounds_of
+from mlm_spec import head
+
+IGNORE = -100
+SHAPES = ((2, 8, 16, 64),)
+RECIPES = head_recipes(SHAPES, ("float32",))
+
+
+def _call(context: Context, case: HeadCase, labels: NDArray[Any] | None = None) -> dict[str, Any]:
+    """The target's loss of a case, with the case's own count as ``num_items``."""
+    own = np.where(case.selected, case.targets, IGNORE).astype(np.int64)
+    items = int(case.selected.sum()) if context.loss_reduction == "sum/num_items" else None
+    arguments = {name: getattr(case, name) for name in ("hidden", "weight", "bias")}
+    arguments |= {"labels": own if labels is None else labels, "ignore_index": IGNORE}
+    return context.call("head_loss", {**arguments, "num_items": items})
+
+
+def _judge(context: Context, case: HeadCase) -> None:
+    """The loss, and each gradient that there is, against minus the head's, divided alike."""
+    plain = replace(case, weights=None)
+    context.saw("selected", plain.selected.sum())
+    by = 1 if context.loss_reduction == "sum" else int(plain.selected.sum())
+    layer = (plain.hidden.astype(np.float64), plain.weight.astype(np.float64))
+    bias = None if plain.bias is None else plain.bias.astype(np.float64)
+    truth = head(*layer, bias, plain.targets, plain.selected)
+    bounds, unit = bounds_of(plain), arithmetic(plain.hidden.dtype.name).unit
+    result = _call(context, plain)
+    limit = (bounds.sum + 2 * unit * (abs(float(truth.sum)) + bounds.sum)) / by
+    context.within("loss", field_of(result, "loss", ()), -truth.sum / by, limit)
+    for name in ("grad_weight", "grad_bias", "grad_hidden"):
+        if name not in result or (name == "grad_bias" and plain.bias is None):
+            continue
+        seen, want = result[name], np.asarray(getattr(truth, name))
+        if name == "grad_hidden":
+            seen, want = seen[plain.selected], want[plain.selected]
+        off = getattr(bounds, name)
+        context.within(name, seen, -want / by, (off + 2 * unit * (np.abs(want) + off)) / by)
+
+
+@check("MLM-OBJ-8", port="head_loss", recipes=RECIPES, needs=("selected",), reductions=("mean",))
+def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: HeadCase) -> None:
+    _judge(context, case)
+
+
+@check(
+    "MLM-OBJ-9",
+    port="head_loss",
+    recipes=RECIPES,
+    needs=("selected",),
+    reductions=("sum", "sum/num_items"),
+)
+def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase) -> None:
+    _judge(context, case)
+
+
+@check(
+    "MLM-OBJ-1",
+    port="head_loss",
+    recipes=head_recipes(SHAPES, ("float32",), patterns=("some", "one")),
+    needs=("unselected",),
+    theorem=True,
+)
+def unselected_states_do_not_change_the_loss(context: Context, case: HeadCase) -> None:
+    other = ~case.selected
+    context.saw("unselected", other.sum())
+    noise = generator(case.salt, 2).normal(size=case.hidden.shape).astype(case.hidden.dtype)
+    moved = replace(case, hidden=np.where(other[..., None], noise, case.hidden))
+    first, second = _call(context, case), _call(context, moved)
+    context.equal("loss with other unselected states", second["loss"], first["loss"])
+
+
+@check(
+    "MLM-OBJ-11",
+    port="head_loss",
+    recipes=head_recipes(SHAPES, ("float32",), patterns=("none",)),
+    needs=("positions",),
+    theorem=True,
+)
+def loss_of_a_layer_and_nothing_is_zero_or_an_error(context: Context, case: HeadCase) -> None:
+    context.saw("positions", case.selected.size)
+    mean = context.loss_reduction == "mean"
+    arguments = {name: getattr(case, name) for name in ("hidden", "weight", "bias")}
+    labels = np.full(case.selected.shape, IGNORE, np.int64)
+    items = 7 if context.loss_reduction == "sum/num_items" else None
+    answer = context.answer(
+        "head_loss",
+        {**arguments, "labels": labels, "ignore_index": IGNORE, "num_items": items},
+    )
+    wanted = "raise EmptySelectionError" if mean else "be 0.0"
+    if answer.raised is not None:
+        known = mean and "EmptySelectionError" in answer.raised.classes
+        message = f"nothing selected: head_loss raised {answer.raised.type}, should {wanted}"
+        context.require(known, message)
+        return
+    context.require(answer.kind == "result", answer.text)
+    value = np.asarray(answer.fields["loss"]).astype(np.float64)
+    context.require(not mean, f"nothing selected: mean loss is {value}, should {wanted}")
+    context.equal("loss with nothing selected", value, np.zeros(()))
