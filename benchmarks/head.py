@@ -6,6 +6,7 @@ Forward and backward, at the selected positions alone and, as most code has it, 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from benchmarks.measure import (
     machine,
     megabytes,
     milliseconds,
+    nothing_ran,
     ratio,
     run_workers,
     spread,
@@ -52,13 +54,14 @@ def settings() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     options = settings()
     given = {k: v for k, v in vars(options).items() if k not in {"results", "only"}}
-    record: dict[str, Any] = {"machine": machine(), "settings": given}
+    record: dict[str, Any] = {"machine": machine(options.device), "settings": given}
     results = run_workers("benchmarks.heads", options.only, given)
     record["results"] = results
     write(options.results, "head", report(given, results), record)
+    return 3 if nothing_ran(results) else 0
 
 
 def report(given: Mapping[str, Any], results: Mapping[str, Any]) -> str:
@@ -90,4 +93,4 @@ def report(given: Mapping[str, Any], results: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

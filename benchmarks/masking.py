@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from benchmarks.measure import (
     machine,
     megabytes,
     milliseconds,
+    nothing_ran,
     ratio,
     run_workers,
     spread,
@@ -46,14 +48,15 @@ def settings() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     options = settings()
     given = {k: v for k, v in vars(options).items() if k not in {"results", "only"}}
-    record: dict[str, Any] = {"machine": machine(), "settings": given}
+    record: dict[str, Any] = {"machine": machine(options.device), "settings": given}
     results = run_workers("benchmarks.maskers", options.only, given)
     require_equal_masks(results)
     record["results"] = results
     write(options.results, "masking", report(given, results), record)
+    return 3 if nothing_ran(results) else 0
 
 
 def require_equal_masks(results: Mapping[str, Any]) -> None:
@@ -98,4 +101,4 @@ def report(given: Mapping[str, Any], results: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

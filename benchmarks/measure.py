@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "measure",
     "megabytes",
     "milliseconds",
+    "nothing_ran",
     "ratio",
     "run_workers",
     "spread",
@@ -116,9 +118,14 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
-def machine() -> dict[str, Any]:
+def nothing_ran(results: Mapping[str, Any]) -> bool:
+    return not any("seconds" in found for found in results.values())
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
     """Where and when: processor, cores, load, system, versions.  No name, no path."""
     return {
+        "device": _gpus() if device == "cuda" else [],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "cpu": _cpu_model(),
         "cores": cpus(),
@@ -136,6 +143,16 @@ def _cpu_model() -> str:
         return platform.processor() or "unknown"
     models = [line.split(":", 1)[1] for line in text.splitlines() if line.startswith("model name")]
     return models[0].strip() if models else "unknown"
+
+
+def _gpus() -> list[str]:
+    """Each GPU and its driver, as NVIDIA's own tool says; empty where that tool is not."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _version(package: str) -> str | None:
@@ -163,6 +180,7 @@ def write(folder: Path, stem: str, text: str, record: Mapping[str, Any]) -> None
     """Print a result, and keep it as ``stem.txt`` with its raw data as ``stem.json``."""
     where = record["machine"]
     lines = [f"{where['cpu']}, {where['cores']} cores, {where['system']}, {where['date']}"]
+    lines += where["device"]
     lines.append(f"load average {where['load_average']}")
     packages = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     lines.append(f"Python {where['python']}, {packages}")

@@ -548,7 +548,7 @@ def test_an_unusable_target_is_refused_by_name_in_shares_too() -> None:
 def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(tmp_path: Path, workers: str) -> None:
     command = [sys.executable, "-m", "mlm_conformance", "check", "numpy", "-n", workers]
     process = subprocess.Popen(
-        [*command, "--profile", "nightly"],
+        [*command, "--profile", "ci"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

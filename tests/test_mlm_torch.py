@@ -266,14 +266,27 @@ def test_sequence_words_split_any_64_bit_id() -> None:
     assert torch.equal(mlm_torch.sequence_words(ids[:, None]), mlm_torch.sequence_words(ids, 1))
 
 
-def test_a_compiled_masker_is_one_graph_and_a_new_epoch_compiles_nothing() -> None:
+COMPILED = [
+    (Bernoulli("1/2"), "token"),
+    (FixedCount("1/3", floor=1), "token"),
+    (WholeWord("1/2"), "word"),
+    (Span("1/6", ("1/2", "1/4", "1/4")), "span"),
+]
+
+
+@pytest.mark.parametrize(("law", "unit"), COMPILED)
+def test_a_compiled_masker_is_one_graph_and_a_new_epoch_compiles_nothing(
+    law: Any, unit: str
+) -> None:
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
         graphs.append(graph)
         return graph.forward
 
-    policy = dataclasses.replace(BERT, selection=Bernoulli("1/2"), vocab_size=104)
+    policy = dataclasses.replace(
+        BERT, selection=law, corruption=Corruption("1/2", "1/4", "1/4", unit), vocab_size=104
+    )
     batch = [torch.from_numpy(x) for x in batch_of(1)]
     masker = mlm_torch.compile_mask(policy, backend=backend)
     for epoch in (1, 2, 2**64 - 1):
@@ -282,6 +295,18 @@ def test_a_compiled_masker_is_one_graph_and_a_new_epoch_compiles_nothing() -> No
         assert all(torch.equal(a, b) for a, b in zip(got, want, strict=False))
         assert int(got.status) == Status.OK
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("law", [law for law, _ in COMPILED])
+def test_tensors_of_any_strides_are_masked_alike(law: Any) -> None:
+    policy = dataclasses.replace(BERT, selection=law)
+    batch = [torch.from_numpy(x) for x in batch_of(1)]
+    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in batch]
+    assert not turned[0].is_contiguous()
+    for a, b in zip(
+        mlm_torch.mask(*turned, policy, 1, 2), mlm_torch.mask(*batch, policy, 1, 2), strict=True
+    ):
+        assert torch.equal(a, b)
 
 
 # ----------------------------------------------------------------------- likelihood and score
@@ -425,6 +450,16 @@ def test_the_differentiable_sum_has_the_gradient_that_score_reports() -> None:
     assert total.item() == want.sum
     assert count.item() == want.count
     np.testing.assert_array_equal(tensors[0].grad.numpy(), want.grad_logits)
+
+
+def test_score_and_head_work_without_autograd_and_in_inference_mode() -> None:
+    case, layer = logits_of(np.dtype(np.float32), 9, 1), layer_of(np.dtype(np.float32), True)
+    for run, arguments in ((mlm_torch.score, vars(case).values()), (mlm_torch.head, layer.call)):
+        want = run(*(torch.from_numpy(x) for x in arguments))
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                got = run(*(torch.from_numpy(x.copy()) for x in arguments))
+            assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
 def test_the_gradient_can_be_differentiated_again() -> None:

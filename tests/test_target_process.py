@@ -160,8 +160,9 @@ def test_a_crash_shows_the_line_that_crashed(process: TargetProcess) -> None:
 
 
 def test_a_death_between_two_calls_is_not_hidden(process: TargetProcess) -> None:
-    assert behave(process, "dies_after_answering").kind == "result"
-    time.sleep(1.0)
+    first = behave(process, "dies_after_answering")
+    assert first.kind == "result"
+    assert wait_until(lambda: is_gone(int(first.output)))
     answer = behave(process, "good")
     assert (answer.kind, answer.text) == ("died", "was ended by SIGKILL (signal 9)")
     assert behave(process, "good").kind == "result"
@@ -237,8 +238,9 @@ def test_a_harmless_oddity_costs_nothing(process: TargetProcess, behaviour: str)
     answer = behave(process, behaviour)
     assert (answer.kind, answer.text) == ("result", "")
     assert np.array_equal(answer.fields["words"], [[0, 1, 2, 3]])
-    assert behave(process, "raises_a_value_error").kind == "raised"
-    assert behave(process, "good").kind == "result"
+    for _ in range(3):  # no reply too many is on its way
+        assert behave(process, "raises_a_value_error").kind == "raised"
+        assert behave(process, "good").kind == "result"
     assert process.restarts == before
 
 

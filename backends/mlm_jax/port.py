@@ -29,7 +29,9 @@ from mlm_spec.policy import MaskingPolicy
 __all__ = ["JaxPort"]
 
 Array = np.ndarray
+# Smaller batches are padded to these: a compilation costs more than all their work.
 _FEWEST_WORDS = 64
+_FEWEST_ROWS = 16
 
 
 class JaxPort:
@@ -66,7 +68,7 @@ class JaxPort:
         """`mlm_jax.random_words.random_words`; uint32 (n, 4) each."""
         checking.check_array("key", key, ("n", 4), ("uint32",))
         checking.check_array("counter", counter, (len(key), 4), ("uint32",))
-        rows = max(_power_of_two(len(key)), _FEWEST_WORDS)
+        rows = _power_of_two(len(key), _FEWEST_WORDS)
         with self._running():
             words = random_words(_padded(key, rows), _padded(counter, rows))
         return {"words": np.asarray(words)[: len(key)]}
@@ -159,11 +161,11 @@ class JaxPort:
         capacity: int | None = None,
         divisor: int = 1,
     ) -> dict[str, Any]:
-        """Score, score_step and loss: one program for each (N, V), N a power of two."""
+        """Score, score_step and loss: one program for each (N, V), N a power of two from 16."""
         with self._running(logits):
             checking.check_array("logits", logits, ("B", "T", "V"), checking.FLOATS)
             checking.check_score(logits, targets, selected, _beside(logits, weights))
-            size, rows = selected.size, _power_of_two(selected.size)
+            size, rows = selected.size, _power_of_two(selected.size, _FEWEST_ROWS)
             limit = size if capacity is None else min(checking.check_capacity(capacity), size)
             arguments = (logits, checking.narrow_ids(targets), selected)
             step = jitted_score_step(
@@ -221,7 +223,7 @@ class JaxPort:
         with self._running(hidden):
             checking.check_array("hidden", hidden, ("B", "T", "d"), checking.FLOATS)
             checking.check_head(hidden, weight, bias, targets, selected, _beside(hidden, weights))
-            size, rows = selected.size, _power_of_two(selected.size)
+            size, rows = selected.size, _power_of_two(selected.size, _FEWEST_ROWS)
             count = int(np.count_nonzero(selected))
             limit = count if capacity is None else checking.check_capacity(capacity)
             held = rounded_capacity(min(count, max(limit, 0)), rows)
@@ -269,8 +271,8 @@ def _find_device(name: str) -> jax.Device:
     return devices[index]
 
 
-def _power_of_two(count: int) -> int:
-    return 1 << max(count - 1, 0).bit_length()
+def _power_of_two(count: int, least: int) -> int:
+    return max(1 << max(count - 1, 0).bit_length(), least)
 
 
 def _padded(array: Array, rows: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +16,13 @@ __all__ = ["compile_mask"]
 Masker = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor], MaskStep]
 
 
-def compile_mask(policy: MaskingPolicy, backend: str = "inductor") -> Masker:
+def compile_mask(policy: MaskingPolicy, backend: str | Callable[..., Any] = "inductor") -> Masker:
     """Compile `mask_step` for one policy.
 
     Parameters
     ----------
     policy : the masking policy; its numbers become constants of the program.
-    backend : a backend of `torch.compile`.
+    backend : a backend of `torch.compile`, by name or as a function.
 
     Returns
     -------

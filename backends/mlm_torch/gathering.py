@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Slots", "find_selected", "find_slots", "gather", "gather_values"]
+__all__ = ["Slots", "find_selected", "find_slots", "gather", "gather_values", "leaf_of"]
 
 
 class Slots(NamedTuple):
@@ -57,3 +57,8 @@ def gather(values: Tensor, index: Tensor) -> Tensor:
 def gather_values(values: Tensor, index: Tensor) -> Tensor:
     """Elements (N,) of values (B, T) at flat places."""
     return values.reshape(-1).index_select(0, index)
+
+
+def leaf_of(values: Tensor) -> Tensor:
+    """The same numbers as the start of a graph of their own; for use outside inference mode."""
+    return (values.clone() if values.is_inference() else values).detach().requires_grad_()

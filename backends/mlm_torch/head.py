@@ -17,7 +17,7 @@ from mlm_torch.checking import (
     check_rows,
     check_selection,
 )
-from mlm_torch.gathering import find_selected, find_slots, gather, gather_values
+from mlm_torch.gathering import find_selected, find_slots, gather, gather_values, leaf_of
 from mlm_torch.likelihood import accumulation_dtype, log_likelihood, weighted_sum
 from mlm_torch.objective import StepSum, sum_of_slots
 from mlm_torch.precision import full_precision, project
@@ -123,13 +123,12 @@ def head(
         check_finite("weights", weights, selected)
     check_finite("weight", weight)
     check_finite("hidden", hidden, selected)
-    leaves = [x.detach().requires_grad_() for x in (hidden, weight, bias) if x is not None]
-    index = find_selected(selected)
-    ids = gather_values(targets, index).long()
-    with torch.enable_grad(), full_precision():
-        logits = project(
-            gather(leaves[0], index), leaves[1], leaves[2] if bias is not None else None
-        )
+    with torch.inference_mode(False), torch.enable_grad(), full_precision():
+        index = find_selected(selected)
+        ids = gather_values(targets, index).long()
+        leaves = [leaf_of(x) for x in (hidden, weight, bias) if x is not None]
+        states, matrix, *offset = leaves
+        logits = project(gather(states, index), matrix, offset[0] if offset else None)
         check_rows("hidden @ weight.T + bias", logits.detach(), ids, index, targets.shape[1])
         upstream = None if weights is None else gather_values(weights, index)
         total = weighted_sum(log_likelihood(logits, ids), upstream)

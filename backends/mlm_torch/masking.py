@@ -11,6 +11,7 @@ from mlm_spec.batch import MaskedBatch
 from mlm_spec.policy import MaskingPolicy
 from mlm_torch.checking import check_batch, check_ids, check_tensor
 from mlm_torch.corruption import deciding_words, shown_ids
+from mlm_torch.gathering import find_selected
 from mlm_torch.places import Places, find_places
 from mlm_torch.random_words import make_key
 from mlm_torch.selection import Selection, select_positions
@@ -116,7 +117,7 @@ def _mask_rows(
     """Inputs and selection of some rows."""
     found = select_positions(tokens, places, word_id, eligible, policy, tables, key, static=False)
     # Only selected positions are corrupted: gather them.
-    index = found.selected.view(-1).nonzero()[:, 0]
+    index = find_selected(found.selected)
     drawn = _words_at(index, key, places, found)
     inputs = tokens.clone(memory_format=torch.contiguous_format)
     flat = inputs.view(-1)

@@ -17,7 +17,7 @@ from mlm_torch.checking import (
     check_rows,
     check_selection,
 )
-from mlm_torch.gathering import Slots, find_selected, find_slots, gather, gather_values
+from mlm_torch.gathering import Slots, find_selected, find_slots, gather, gather_values, leaf_of
 from mlm_torch.likelihood import accumulation_dtype, log_likelihood, weighted_sum
 from mlm_torch.status import Found, has_effect, status_word
 
@@ -118,8 +118,8 @@ def score(
     check_ids("targets", targets, logits.shape[2], selected)
     if weights is not None:
         check_finite("weights", weights, selected)
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = leaf_of(logits)
         total, nats = rows_sum("logits", leaf, targets, selected, weights)
         (gradient,) = torch.autograd.grad(total, leaf)
     kind = accumulation_dtype(logits.dtype)

@@ -10,6 +10,9 @@ from torch import Tensor
 __all__ = ["Places", "find_places", "sequence_words"]
 
 
+_LOW = 0xFFFFFFFF
+
+
 class Places(NamedTuple):
     """Sequence id and position as int32 bits, each (B, T)."""
 
@@ -43,5 +46,4 @@ def sequence_words(ids: Tensor, length: int | None = None) -> Tensor:
     """
     if length is not None:
         ids = ids[:, None].expand(-1, length)
-    # On every machine that PyTorch supports, the low word lies first in memory.
-    return ids.contiguous().view(torch.uint32).view(*ids.shape, 2)
+    return torch.stack((ids & _LOW, (ids >> 32) & _LOW), dim=-1).to(torch.uint32)

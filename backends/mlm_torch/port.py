@@ -151,9 +151,9 @@ class TorchPort:
         (gradient,) = torch.autograd.grad(value, tensors[0])
         return {"loss": _array(value), "grad_logits": _array(gradient)}
 
-    def raise_for_status(self, status_word: int, mean: bool = False) -> None:
+    def raise_for_status(self, status: int, mean: bool = False) -> None:
         """As `mlm_torch.raise_for_status`."""
-        raise_for_status(int(status_word), mean)
+        raise_for_status(int(status), mean)
 
     def _batch(self, *arrays: Array | None) -> list[Any]:
         names = ("tokens", "sequence_id", "position", "word_id", "eligible")

@@ -12,7 +12,7 @@ from mlm_conformance.check import Check
 from mlm_conformance.reports.files import write_atomically
 
 if TYPE_CHECKING:
-    from mlm_conformance.runner import Session
+    from mlm_conformance.session import Session
 
 __all__ = ["FAILURES", "FORMAT", "Failure", "read_failure", "reproduction", "write_failure"]
 

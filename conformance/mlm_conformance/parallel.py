@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from mlm_conformance import runner
 from mlm_conformance.check import Check
+from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError, Outcome
 from mlm_conformance.profiles import PROFILES
 from mlm_conformance.reports import json_report
@@ -100,7 +101,7 @@ def merge(
     ids = dict.fromkeys(check.requirement for check in checks)
     ordered = tuple(found[id] for id in ids)
     # A share knows its own failures only; which one came first is seen here.
-    marked, first = runner._mark_consequences(ordered, checks)
+    marked, first = mark_consequences(ordered, checks)
     return RunReport(
         **fields,
         spec_version=text.SPEC_VERSION,
@@ -254,7 +255,7 @@ def _collected(share: _Share, checks: Sequence[Check]) -> RunReport | tuple[Requ
     lost = {
         id: [_lost(c, outcome, message) for c in checks if c.requirement == id] for id in share.ids
     }
-    return runner._with_texts(lost)
+    return runner.with_texts(lost)
 
 
 def _lost(check: Check, outcome: Outcome, message: str) -> CheckResult:

@@ -62,12 +62,17 @@ class Target(Protocol):
 
 
 def open_target(
-    name: str, device: str = "cpu", *, in_process: bool = False, limit: float = 60.0
+    name: str,
+    device: str = "cpu",
+    *,
+    in_process: bool = False,
+    limit: float = 60.0,
+    first_limit: float = 120.0,
 ) -> TargetProcess | InProcessTarget:
     """The target called ``name``: a backend, ``module:attribute`` or ``exec:COMMAND``."""
     if in_process:
         return InProcessTarget(name, device)
-    return TargetProcess(name, device, limit=limit)
+    return TargetProcess(name, device, limit=limit, first_limit=first_limit)
 
 
 class TargetProcess:
@@ -98,7 +103,7 @@ class TargetProcess:
         device: str = "cpu",
         *,
         limit: float = 60.0,
-        first_limit: float = 300.0,
+        first_limit: float = 120.0,
         cwd: Path | None = None,
     ) -> None:
         self.restarts = 0

@@ -243,6 +243,7 @@ def _head_status_cases() -> list[StatusCase]:
         StatusCase("head_step", {**good, **change}, bits, about)
         for change, bits, about in (
             ({}, Status.OK, "a good batch"),
+            ({"capacity": 2}, Status.OK, "a capacity that is just enough"),
             (
                 {"selected": np.ones_like(good["selected"])},
                 Status.OVERFLOW,
@@ -282,7 +283,8 @@ def _has_no_effect(context: Context, case: StatusCase) -> None:
     result = context.call(case.port, case.arguments)
     context.saw("faulty steps")
     if case.port == "mask_step":
-        context.equal(f"inputs with {case.about}", result["inputs"], case.arguments["tokens"])
+        for name in ("inputs", "targets"):
+            context.equal(f"{name} with {case.about}", result[name], case.arguments["tokens"])
         nothing = np.zeros(result["selected"].shape, np.bool_)
         context.equal(f"selected with {case.about}", result["selected"], nothing)
         return
@@ -382,6 +384,10 @@ _RAISES = (
     (Status.NOT_FINITE, False, "NotFiniteError"),
     (Status.ID_RANGE | Status.EMPTY, False, "IdRangeError"),
     (Status.OVERFLOW | Status.EMPTY, True, "CapacityError"),
+    (Status.OVERFLOW | Status.ID_RANGE, False, "CapacityError"),
+    (Status.OVERFLOW | Status.NOT_FINITE, False, "CapacityError"),
+    (Status.ID_RANGE | Status.NOT_FINITE, False, "IdRangeError"),
+    (Status.NOT_FINITE | Status.EMPTY, True, "NotFiniteError"),
 )
 
 

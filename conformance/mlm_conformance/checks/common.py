@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
+from mlm_conformance.cases.masks import MaskRecipe
 from mlm_conformance.cases.model import MaskCase, ScoreCase
-from mlm_conformance.check import Context, Violation
+from mlm_conformance.cases.numbers import generator
+from mlm_conformance.check import Context, Recipe, Recipes, Violation
 from mlm_spec import MaskedBatch
 
 __all__ = [
+    "HeadlessWords",
     "ScoreTruth",
+    "besides",
     "equal_masks",
     "expected_mask",
     "field_of",
@@ -89,6 +93,29 @@ def masked(context: Context, case: MaskCase) -> MaskedBatch:
 def expected_mask(context: Context, case: MaskCase) -> MaskedBatch:
     """The specified masks."""
     return context.oracle.mask(**case.arguments())
+
+
+def besides(recipes: Recipes, more: Iterable[Recipe]) -> Recipes:
+    """The same recipes, and more of them that run whatever is drawn."""
+    strategy, always = recipes
+    return strategy, (*always, *more)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadlessWords:
+    """A mask recipe in which about half of the words lose their first piece: it is ineligible."""
+
+    recipe: MaskRecipe
+
+    def build(self, run_seed: int) -> MaskCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = self.recipe.build(run_seed)
+        assert case.word_id is not None
+        before = np.roll(case.word_id, 1, axis=1)
+        before[:, 0] = -2
+        first = case.word_id != before
+        lost = first & (generator(run_seed, self.recipe.seed + 1).random(first.shape) < 0.5)
+        return replace(case, eligible=case.eligible & ~lost)
 
 
 def equal_masks(context: Context, what: str, seen: MaskedBatch, want: MaskedBatch) -> None:

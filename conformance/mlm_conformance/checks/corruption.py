@@ -11,12 +11,20 @@ from mlm_conformance.cases.masks import (
     PACKED,
     ROWS,
     SPECIAL,
+    MaskRecipe,
     mask_recipes,
     sample_recipes,
 )
 from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import equal_masks, expected_mask, field_of, masked
+from mlm_conformance.checks.common import (
+    HeadlessWords,
+    besides,
+    equal_masks,
+    expected_mask,
+    field_of,
+    masked,
+)
 
 HALF = ("1/2",)
 EVERY = ("1",)
@@ -223,11 +231,17 @@ def a_pool_of_one_id_is_always_shown(context: Context, case: MaskCase) -> None:
 @check(
     "MLM-COR-7",
     port="mask",
-    recipes=mask_recipes(
-        laws=("word", "bernoulli", "count"),
-        rates=EVERY,
-        kinds=("1/2 0 1/2", "1/3 1/3 1/3"),
-        units=("word",),
+    recipes=besides(
+        mask_recipes(
+            laws=("word", "bernoulli", "count"),
+            rates=EVERY,
+            kinds=("1/2 0 1/2", "1/3 1/3 1/3"),
+            units=("word",),
+        ),
+        [
+            HeadlessWords(MaskRecipe("word", "1", "1/2 0 1/2", "word", 32, i, ROWS, i))
+            for i in range(4)
+        ],
     ),
     needs=("words of several pieces",),
 )

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.masks import (
+    COUNTS,
+    LENGTHS,
+    MASK,
     PACKED,
     PAD,
     RATES,
     ROWS,
+    SPECIAL,
+    MaskRecipe,
     mask_recipes,
     rearrange,
     sample_recipes,
 )
 from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.cases.numbers import generator
-from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import expected_mask, field_of, masked
-from mlm_spec import FixedCount, MaskedBatch, MaskingPolicy
+from mlm_conformance.check import Context, Fixed, check, table
+from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, field_of, masked
+from mlm_spec import Corruption, FixedCount, MaskedBatch, MaskingPolicy, split_words
 
 Places = NDArray[np.int64]
 ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
@@ -103,7 +109,16 @@ def _with_law(case: MaskCase, law: FixedCount) -> MaskingPolicy:
     return replace(case.policy, selection=law)
 
 
-_COUNTED = mask_recipes(laws=("count",), kinds=("1/3 1/3 1/3",), shapes=(ROWS, PACKED))
+_THIRDS = "1/3 1/3 1/3"
+# Each rounding, floor, cap and base, at a rate that gives halves and at one that gives sevenths.
+_COUNTED = besides(
+    mask_recipes(laws=("count",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
+    [
+        MaskRecipe("count", rate, _THIRDS, "token", 32, variant, ROWS, variant)
+        for rate in ("1/2", "1/7")
+        for variant in range(len(COUNTS))
+    ],
+)
 
 
 @check("MLM-SEL-4", port="mask", recipes=_COUNTED, needs=("sequences", "selected"))
@@ -120,7 +135,44 @@ def the_smallest_words_are_selected(context: Context, case: MaskCase) -> None:
     _same_selection(context, case)
 
 
-_WORDS = mask_recipes(laws=("word",), kinds=("1/3 1/3 1/3",), shapes=(ROWS, PACKED))
+# Two positions of one sequence with one word w0 of stream 2, for seed = epoch = 0.
+_EQUAL_WORDS = ((47351, 61, 101), (103809, 238, 242))
+
+
+def _equal_words() -> Iterator[Fixed]:
+    """One of two candidates is to be selected, and their words are equal; in both orders."""
+    policy = MaskingPolicy(FixedCount("1/2"), Corruption(1, 0, 0), 32, MASK, PAD, SPECIAL)
+    for sequence, *pair in _EQUAL_WORDS:
+        position = np.broadcast_to(1000 + np.arange(ROWS[1], dtype=np.uint32), ROWS).copy()
+        position[::2, [3, 9]], position[1::2, [3, 9]] = pair, pair[::-1]
+        yield Fixed(
+            MaskCase(
+                np.full(ROWS, 9, np.int32),
+                split_words(np.full(ROWS, sequence)),
+                position,
+                np.zeros(ROWS, np.int32),
+                np.isin(position, pair),
+                policy,
+                seed=0,
+                epoch=0,
+                about=f"positions {pair[0]} and {pair[1]} have equal words",
+            )
+        )
+
+
+@check("MLM-SEL-5", port="mask", recipes=table(list(_equal_words())), needs=("equal words",))
+def equal_words_go_to_the_smaller_position(context: Context, case: MaskCase) -> None:
+    candidate = _candidates(case)
+    context.saw("equal words", candidate.any(axis=1).sum())
+    order = np.where(candidate, case.position, np.iinfo(np.uint32).max)
+    want = candidate & (case.position == order.min(axis=1, keepdims=True))
+    context.equal("selected", masked(context, case).selected, want)
+
+
+_WORDS = besides(
+    mask_recipes(laws=("word",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
+    [HeadlessWords(MaskRecipe("word", "1/2", _THIRDS, "token", 32, i, ROWS, i)) for i in range(4)],
+)
 
 
 @check("MLM-SEL-6", port="mask", recipes=_WORDS, needs=("words of several pieces",), theorem=True)
@@ -144,7 +196,15 @@ def a_word_is_decided_at_its_first_candidate(context: Context, case: MaskCase) -
 @check(
     "MLM-SEL-8",
     port="mask",
-    recipes=mask_recipes(laws=("span",), kinds=("1/3 1/3 1/3",), shapes=(ROWS, PACKED)),
+    recipes=besides(
+        mask_recipes(laws=("span",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
+        [
+            MaskRecipe("span", rate, _THIRDS, "token", 32, variant, shape, variant)
+            for rate in ("1/2", "1/7")
+            for variant in range(1, len(LENGTHS))
+            for shape in (ROWS, PACKED)
+        ],
+    ),
     needs=("selected", "unselected"),
 )
 def the_union_of_spans_is_selected(context: Context, case: MaskCase) -> None:

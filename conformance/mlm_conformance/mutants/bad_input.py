@@ -88,7 +88,9 @@ def a_wrong_dtype_is_a_wrong_shape(correct: Port, call: Call) -> Any:
 def tokens_are_converted(correct: Port, call: Call) -> Any:
     """Tokens of any type become int64."""
     tokens = np.asarray(call["tokens"])
-    return correct(**{**call, "tokens": tokens if tokens.dtype == np.int32 else tokens.astype("i8")})
+    return correct(
+        **{**call, "tokens": tokens if tokens.dtype == np.int32 else tokens.astype("i8")}
+    )
 
 
 @mutant_around("MLM-ERR-2", "score")

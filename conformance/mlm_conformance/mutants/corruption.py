@@ -20,9 +20,7 @@ _HF = "https://github.com/huggingface/transformers"
 _WEIGHT_1, _WEIGHT_0 = "mask_weight_1_shows_the_mask_id", "a_kind_of_weight_0_is_never_shown"
 
 
-@mutant_around(
-    "MLM-COR-1", "mask", url="https://github.com/AnswerDotAI/ModernBERT/issues/212"
-)
+@mutant_around("MLM-COR-1", "mask", url="https://github.com/AnswerDotAI/ModernBERT/issues/212")
 def padding_is_corrupted(correct: Port, call: Call) -> Any:
     """Positions that are not eligible show the mask id, and are not selected."""
     batch = correct(**call)
@@ -226,9 +224,7 @@ def a_listed_pool_is_not_looked_at(correct: Port, call: Call) -> Any:
     return correct(**{**call, "policy": replace(call["policy"], pool="regular")})
 
 
-@mutant_around(
-    "MLM-COR-7", "mask", url="https://github.com/google-research/bert/issues/910"
-)
+@mutant_around("MLM-COR-7", "mask", url="https://github.com/google-research/bert/issues/910")
 def pieces_have_kinds_of_their_own(correct: Port, call: Call) -> Any:
     """The kind is decided for each piece of a word."""
     return _by_token(correct, call)

@@ -29,7 +29,11 @@ def _selected(call: Call) -> tuple[Any, Any, Any]:
     chosen = call["selected"]
     weights = call["weights"]
     upstream = np.ones(chosen.shape) if weights is None else weights.astype(np.float64)
-    return call["logits"][chosen].astype(np.float64), call["targets"][chosen], upstream[chosen][:, None]
+    return (
+        call["logits"][chosen].astype(np.float64),
+        call["targets"][chosen],
+        upstream[chosen][:, None],
+    )
 
 
 def _one_hot(logits: Any, targets: Any) -> Any:

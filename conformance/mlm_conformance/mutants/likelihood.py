@@ -17,7 +17,10 @@ from mlm_spec import log_likelihood, objective
 
 Call = dict[str, Any]
 _BF16 = ml_dtypes.bfloat16
-_OFFSET, _CONSTANT = "an_offset_leaves_the_value_within_its_bound", "adding_a_constant_changes_nothing"
+_OFFSET, _CONSTANT = (
+    "an_offset_leaves_the_value_within_its_bound",
+    "adding_a_constant_changes_nothing",
+)
 _ONE_ID = "a_vocabulary_of_one_id_has_value_and_gradient_zero"
 _TWO_IDS = "one_position_and_two_ids_are_nothing_special"
 _457 = "https://github.com/mosaicml/examples/issues/457"

@@ -34,9 +34,7 @@ def eligibility_is_not_looked_at(correct: Port, call: Call) -> Any:
     return _candidates(lambda s, p: ~np.isin(s.tokens, p.special_ids), correct, call)
 
 
-@mutant_around(
-    "MLM-SEL-1", "mask", url="https://github.com/AnswerDotAI/ModernBERT/issues/212"
-)
+@mutant_around("MLM-SEL-1", "mask", url="https://github.com/AnswerDotAI/ModernBERT/issues/212")
 def special_ids_are_selected(correct: Port, call: Call) -> Any:
     """Whatever is eligible may be selected."""
     return _candidates(lambda s, p: s.eligible.copy(), correct, call)
@@ -130,9 +128,7 @@ def something_is_always_selected(correct: Port, call: Call) -> Any:
 @mutant("MLM-SEL-3", "mask")
 def a_rate_of_1_selects_nothing(**call: Any) -> Any:
     """The threshold 2³² is stored in 32 bits, as 0."""
-    return _law_with(
-        call, below=lambda words, p: words < np.uint32(mlm_spec.threshold(p) % 2**32)
-    )
+    return _law_with(call, below=lambda words, p: words < np.uint32(mlm_spec.threshold(p) % 2**32))
 
 
 @mutant("MLM-SEL-3", "mask")
@@ -157,21 +153,27 @@ def _counts(call: Call, change: Callable[[FixedCount], FixedCount]) -> Any:
 def halves_go_to_even(**call: Any) -> Any:
     """Half up is rounded as Python 3 rounds."""
     other = {"half_up": "half_even"}
-    return _counts(call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding)))
+    return _counts(
+        call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding))
+    )
 
 
 @mutant("MLM-SEL-4", "mask")
 def halves_go_up(**call: Any) -> Any:
     """Half even is rounded as Python 2 rounds."""
     other = {"half_even": "half_up"}
-    return _counts(call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding)))
+    return _counts(
+        call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding))
+    )
 
 
 @mutant("MLM-SEL-4", "mask")
 def the_ceiling_is_rounded(**call: Any) -> Any:
     """A count that is to be rounded up goes to the nearest integer."""
     other = {"ceiling": "half_up"}
-    return _counts(call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding)))
+    return _counts(
+        call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding))
+    )
 
 
 @mutant("MLM-SEL-4", "mask")
@@ -300,9 +302,7 @@ def a_special_first_piece_decides(**call: Any) -> Any:
 def the_last_piece_decides(**call: Any) -> Any:
     """The word's largest candidate position decides."""
     right = selection.word_anchor
-    return _anchor(
-        call, lambda source, c: ~right(replace(source, position=~source.position), c)
-    )
+    return _anchor(call, lambda source, c: ~right(replace(source, position=~source.position), c))
 
 
 @mutant("MLM-SEL-7", "mask")
@@ -395,9 +395,7 @@ def only_candidates_start_spans(**call: Any) -> Any:
     return _law_with(call, span_anchor=anchor)
 
 
-@mutant_around(
-    "MLM-SEL-9", "mask", url="https://github.com/mosaicml/streaming/issues/393"
-)
+@mutant_around("MLM-SEL-9", "mask", url="https://github.com/mosaicml/streaming/issues/393")
 def the_batch_size_is_in_the_seed(correct: Port, call: Call) -> Any:
     """The number of rows enters the key."""
     return correct(**{**call, "seed": (call["seed"] + len(call["tokens"])) % 2**64})

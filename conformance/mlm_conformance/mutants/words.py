@@ -112,9 +112,7 @@ def epoch_added_to_the_seed(correct: Port, call: Call) -> Any:
     return correct(**{**call, "seed": (call["seed"] + call["epoch"]) % 2**64, "epoch": 0})
 
 
-@mutant_around(
-    "MLM-RNG-2", "mask", url="https://github.com/huggingface/transformers/pull/36497"
-)
+@mutant_around("MLM-RNG-2", "mask", url="https://github.com/huggingface/transformers/pull/36497")
 def every_epoch_has_the_same_masks(correct: Port, call: Call) -> Any:
     """The epoch does not enter the key."""
     return correct(**{**call, "epoch": 0})
@@ -193,9 +191,7 @@ def position_cut_to_16_bits(correct: Port, call: Call) -> Any:
     return correct(**{**call, "position": call["position"] % np.uint32(2**16)})
 
 
-@mutant_around(
-    "MLM-RNG-4", "mask", url="https://github.com/huggingface/transformers/issues/36357"
-)
+@mutant_around("MLM-RNG-4", "mask", url="https://github.com/huggingface/transformers/issues/36357")
 def draws_from_the_global_generator(correct: Port, call: Call) -> Any:
     """The seed comes from NumPy's global generator."""
     return correct(**{**call, "seed": int(np.random.randint(2**31))})

@@ -166,5 +166,6 @@ def loud(requirements: Iterable[RequirementResult]) -> list[tuple[str, list[str]
     """Reasons with the ids that share them, in the order of their first occurrence."""
     reasons: dict[str, list[str]] = {}
     for requirement in requirements:
-        reasons.setdefault(requirement.message or "no reason given", []).append(requirement.id)
+        reason = "; ".join(requirement.message.splitlines()) or "no reason given"
+        reasons.setdefault(reason, []).append(requirement.id)
     return list(reasons.items())

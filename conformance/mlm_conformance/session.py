@@ -1,0 +1,70 @@
+"""A target that is up, and what is known of it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlm_conformance.answer import Hello
+from mlm_conformance.check import Context
+from mlm_conformance.oracle import oracle_for
+from mlm_conformance.process import Target, open_target
+from mlm_conformance.profiles import PROFILES, Profile
+from mlm_conformance.smoke import Smoke, smoke
+
+__all__ = ["Session", "open_session"]
+
+
+@dataclass(slots=True)
+class Session:
+    """A target that is up, and what is known of it."""
+
+    name: str
+    device: str
+    target: Target
+    hello: Hello
+    profile: Profile
+    seed: int
+    smoke: dict[str, Smoke]
+    failures: Path | None = None
+
+    def context(self) -> Context:
+        """A fresh context for one check."""
+        return Context(
+            self.target,
+            oracle_for(self.name),
+            frozenset(self.hello.claims),
+            self.hello.loss_reduction,
+            self.device,
+        )
+
+
+def open_session(
+    name: str,
+    *,
+    device: str = "cpu",
+    profile: str = "ci",
+    run_seed: int | None = 0,
+    in_process: bool = False,
+    time_limit: float | None = None,
+    failures: Path | None = None,
+) -> Session:
+    """Start a target and try each of its ports once.
+
+    Raises
+    ------
+    FrameworkMissing, DeviceMissing, TargetError : there is nothing to check.
+    """
+    limit = time_limit or 60.0
+    target = open_target(name, device, in_process=in_process, limit=limit, first_limit=2 * limit)
+    chosen = PROFILES[profile]
+    if run_seed is None:
+        run_seed = 0 if chosen.derandomised else secrets.randbits(32)
+    try:
+        hello = target.hello()
+        tried = smoke(target, hello)
+    except BaseException:
+        target.close()
+        raise
+    return Session(name, device, target, hello, chosen, run_seed, tried, failures)

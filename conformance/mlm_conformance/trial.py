@@ -1,0 +1,100 @@
+"""One run of a check over its cases: those that are always in, and those Hypothesis draws."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as use_seed
+
+from mlm_conformance.check import Check, Violation
+from mlm_conformance.results import Worst
+from mlm_conformance.session import Session
+
+__all__ = ["Trial"]
+
+
+class Trial:
+    """One run of a check over its cases; remembers the case it was at."""
+
+    def __init__(self, session: Session, check: Check) -> None:
+        self._session, self._check = session, check
+        self._context = session.context()
+        self.examples = 0
+        self.case: Any = None
+        self._failing: set[Any] = set()
+        self._failed_at: float | None = None
+
+    @property
+    def seen(self) -> Counter[str]:
+        return self._context.seen
+
+    @property
+    def worst(self) -> Worst | None:
+        return self._context.worst
+
+    def run(self) -> None:
+        for recipe in self._check.always:
+            self._judge(recipe)
+        drawn = max(1, round(self._session.profile.examples * self._check.share))
+        if self._check.strategy is not None:
+            self._draw(self._check.strategy, drawn)
+
+    def _draw(self, strategy: Any, examples: int) -> None:
+        """Hypothesis draws recipes and shrinks the one that fails."""
+
+        @use_seed(_digest(self._session.seed, self._check.id))
+        @settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+            print_blob=False,
+        )
+        @given(strategy)
+        def drawn(recipe: Any) -> None:
+            self._judge_within_budget(recipe)
+
+        drawn()
+
+    def _judge_within_budget(self, recipe: Any) -> None:
+        """`_judge`, but shrinking ends in time: known failures fail again, the rest is let be."""
+        late = self._failed_at is not None and (
+            time.perf_counter() - self._failed_at > self._session.profile.simplify_seconds
+        )
+        if late and recipe not in self._failing:
+            return
+        try:
+            self._judge(recipe)
+        except Violation:
+            self._failing.add(recipe)
+            self._failed_at = self._failed_at or time.perf_counter()
+            raise
+
+    def _judge(self, recipe: Any) -> None:
+        self.case = recipe.build(self._session.seed)
+        self.examples += 1
+        self._context.case = str(self.case)
+        self._check.judge(self._context, self.case)
+
+    def violates(self, case: Any) -> str | None:
+        """The message of the violation on another case; None where there is none."""
+        context = self._session.context()
+        context.case = str(case)
+        try:
+            self._check.judge(context, case)
+        except Violation as error:
+            return str(error)
+        except Exception:  # a case that cannot be judged is no smaller failure
+            return None
+        return None
+
+
+def _digest(run_seed: int, name: str) -> int:
+    """The run's seed enters every check's draws."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed} {name}".encode()).digest()[:8], "big")
