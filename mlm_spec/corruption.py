@@ -18,17 +18,33 @@ Bools = NDArray[np.bool_]
 Words = NDArray[np.uint32]
 
 
-def pool_ids(policy: MaskingPolicy) -> NDArray[np.int64]:
-    """The ids a random replacement is drawn from, ascending: int64 (K,) (MLM-COR-5).
+def pool_ids(policy: MaskingPolicy, index: Words) -> NDArray[np.int64]:
+    """The ids at the given places of the pool, which is in ascending order (MLM-COR-5).
 
     The original token may be among them: it can be redrawn.
+
+    Parameters
+    ----------
+    policy : whose pool.
+    index : uint32 (...), each in 0 .. K - 1.
+
+    Returns
+    -------
+    int64 (...).
+
+    >>> from mlm_spec import Bernoulli, Corruption
+    >>> policy = MaskingPolicy(Bernoulli(1), Corruption(0, 1, 0), 9, 3, special_ids=(0, 3))
+    >>> pool_ids(policy, np.arange(policy.pool_size, dtype=np.uint32)).tolist()
+    [1, 2, 4, 5, 6, 7, 8]
     """
+    place = index.astype(np.int64)
     if policy.pool == "all":
-        return np.arange(policy.vocab_size, dtype=np.int64)
-    if policy.pool == "regular":
-        everything = np.arange(policy.vocab_size, dtype=np.int64)
-        return np.delete(everything, list(policy.special_ids))
-    return np.array(policy.pool, dtype=np.int64)
+        return place
+    if policy.pool == "regular":  # every special id that is passed moves the rest up by one
+        special = np.array(policy.special_ids, dtype=np.int64)
+        passed = np.searchsorted(special - np.arange(special.size), place, side="right")
+        return place + passed
+    return np.array(policy.pool, dtype=np.int64)[place]
 
 
 def corrupt(
@@ -58,7 +74,7 @@ def corrupt(
     shown = tokens.copy()
     replaced = below(w1, weights.mask + weights.random)
     if weights.random:
-        drawn = pool_ids(policy)[pool_index(w2, w3, policy.pool_size)]
+        drawn = pool_ids(policy, pool_index(w2, w3, policy.pool_size))
         shown = np.where(replaced, drawn.astype(tokens.dtype), shown)
     shown = np.where(below(w1, weights.mask), tokens.dtype.type(policy.mask_id), shown)
     inputs = source.tokens.copy(order="C")

@@ -544,6 +544,12 @@ def test_training_through_the_head_has_the_gradients_that_head_reports() -> None
         np.testing.assert_array_equal(leaf.grad.numpy(), gradient)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_logits_on_a_cpu_are_formed_and_kept_in_float32(dtype: torch.dtype) -> None:
+    rows, weight = torch.tensor([[1.0, 2.0**-13]], dtype=dtype), torch.ones(1, 2, dtype=dtype)
+    assert precision.project(rows, weight, None).item() == 1.0 + 2.0**-13
+
+
 def test_full_precision_sets_the_flags_and_gives_them_back() -> None:
     cuda, cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
     before = (cuda.fp32_precision, cpu.fp32_precision)

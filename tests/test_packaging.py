@@ -247,9 +247,9 @@ def test_an_editable_install_adds_the_four_packages_and_no_generic_name(
 
 
 def test_an_editable_install_reads_the_text_of_the_checkout(editable: Environment) -> None:
-    probe = "import mlm_spec; from mlm_spec.text import load; print(mlm_spec.__file__, len(load()))"
+    probe = "import mlm_spec; from mlm_spec.text import load; print(len(load()), mlm_spec.__file__)"
     done = editable.run("python", "-c", probe)
     assert done.returncode == 0, done.stderr
-    file, count = done.stdout.split()
+    count, file = done.stdout.strip().split(" ", 1)
     assert Path(file) == ROOT / "mlm_spec" / "__init__.py"
     assert int(count) >= 8

@@ -55,7 +55,8 @@ def run(
 ) -> RunReport:
     """Check a target against the specification.
 
-    A target whose framework or device is missing gives a report in which nothing ran.
+    A target whose framework or device is missing gives a report in which nothing ran; Ctrl-C
+    gives one of what ran so far.
 
     Raises
     ------
@@ -65,7 +66,8 @@ def run(
     checks = plan(only)
     note, versions = "", {}
     results: dict[str, list[CheckResult]] = {}
-    used = 0 if seed is None else seed
+    rest: dict[str, list[CheckResult]] = {}
+    used, interrupted = 0 if seed is None else seed, False
     try:
         session = open_session(
             target,
@@ -84,8 +86,14 @@ def run(
         used, versions = session.seed, dict(session.hello.versions)
         try:
             _run_all(session, checks, results, progress)
+        except KeyboardInterrupt:
+            interrupted = True
+            for check in checks:
+                if check.requirement not in results:
+                    rest.setdefault(check.requirement, []).append(_unrun(check, "interrupted"))
         finally:
             session.target.close()
+    results |= rest
     requirements = with_texts(results)
     requirements, first = mark_consequences(requirements, checks)
     return RunReport(
@@ -101,6 +109,8 @@ def run(
         requirements=requirements,
         first_failure=first,
         note=note,
+        interrupted=interrupted,
+        only=tuple(only),
     )
 
 
@@ -139,9 +149,9 @@ def run_check(session: Session, check: Check) -> CheckResult:
     try:
         trial.run()
         missing = [need for need in check.needs if not trial.seen[need]]
-        if missing:
+        if missing or not trial.examples:
             outcome = Outcome.ERROR
-            message = f"the check never saw {', '.join(missing)}: it has tested nothing"
+            message = f"the check never saw {', '.join(missing) or 'a case'}: it has tested nothing"
     except Unmeasurable as error:
         outcome, message = Outcome.NOT_RUN, str(error)
     except Broken as error:

@@ -10,8 +10,18 @@ from unittest.mock import patch
 import numpy as np
 
 import mlm_spec
+from mlm_conformance.mutants.inside import masked_from, shown_with, words_by
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around
-from mlm_spec import Corruption, Span, Stream, corruption, random_words, selection
+from mlm_spec import (
+    Corruption,
+    MaskingPolicy,
+    Span,
+    Stream,
+    corruption,
+    masking,
+    random_words,
+    selection,
+)
 from mlm_spec.selection import Source
 from mlm_spec.thresholds import below
 
@@ -73,18 +83,32 @@ def a_masker_whose_labels_are_its_inputs(correct: Port, call: Call) -> Any:
     return inputs, np.where(labels == -100, -100, inputs)
 
 
+def _policy(correct: Port, call: Call, changes: Callable[[MaskingPolicy], dict[str, Any]]) -> Any:
+    """Masks by another policy, once the call has been checked."""
+    return masked_from(
+        correct,
+        call,
+        lambda source, policy, *key: (source, replace(policy, **changes(policy)), *key),
+    )
+
+
 def _weights(correct: Port, call: Call, change: Callable[[Corruption], tuple[Any, ...]]) -> Any:
     """Masks by a policy with other weights: mask, random and keep."""
-    policy = call["policy"]
-    other = Corruption(*change(policy.corruption), unit=policy.corruption.unit)
-    return correct(**{**call, "policy": replace(policy, corruption=other)})
+
+    def other(old: Corruption) -> Corruption:
+        mask, random, keep = change(old)
+        return Corruption(mask, random, keep, unit=old.unit)
+
+    return _policy(correct, call, lambda policy: {"corruption": other(policy.corruption)})
 
 
 def _by_token(correct: Port, call: Call) -> Any:
     """Masks by a policy whose unit is the token."""
-    policy, old = call["policy"], call["policy"].corruption
-    other = Corruption(old.mask, old.random, old.keep)
-    return correct(**{**call, "policy": replace(policy, corruption=other)})
+
+    def other(old: Corruption) -> Corruption:
+        return Corruption(old.mask, old.random, old.keep)
+
+    return _policy(correct, call, lambda policy: {"corruption": other(policy.corruption)})
 
 
 @mutant_around("MLM-COR-3", "mask", url=f"{_HF}/pull/21834")
@@ -109,38 +133,22 @@ def random_and_keep_are_swapped(correct: Port, call: Call) -> Any:
     return _weights(correct, call, lambda w: (w.mask, w.keep, w.random))
 
 
-def _replaced_with(call: Call, **names: Any) -> Any:
-    """The reference's masks, with other functions in its module of corruption."""
-    with patch.multiple(corruption, **names):
-        return mlm_spec.mask(**call)
-
-
 @mutant("MLM-COR-3", "mask")
 def the_word_of_the_selection_decides_the_kind(**call: Any) -> Any:
     """The kind is read from w0, which is small wherever something is selected."""
-
-    def words(*place: Any) -> Any:
-        w0, _, w2, w3 = random_words(*place)
-        return w0, w0, w2, w3
-
-    return _replaced_with(call, random_words=words)
+    return shown_with(call, random_words=words_by(lambda a, b, c, d: (a, a, c, d)))
 
 
 @mutant("MLM-COR-3", "mask")
 def the_word_of_the_id_decides_the_kind(**call: Any) -> Any:
     """The kind is read from w2, which also draws the random id."""
-
-    def words(*place: Any) -> Any:
-        w0, _, w2, w3 = random_words(*place)
-        return w0, w2, w2, w3
-
-    return _replaced_with(call, random_words=words)
+    return shown_with(call, random_words=words_by(lambda a, b, c, d: (a, c, c, d)))
 
 
 @mutant("MLM-COR-3", "mask")
 def originals_below_the_first_threshold(**call: Any) -> Any:
     """The three kinds are laid out from the other end of the words."""
-    return _replaced_with(call, below=lambda words, p: below(~words, p))
+    return shown_with(call, below=lambda words, p: below(~words, p))
 
 
 @mutant_around("MLM-COR-4", "mask", check=_WEIGHT_1)
@@ -189,24 +197,24 @@ def a_masker_that_draws_random_ids_anyway(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-COR-5", "mask", url=f"{_HF}/issues/15342")
 def special_ids_are_drawn(correct: Port, call: Call) -> Any:
     """Random ids come from the whole vocabulary, whatever the policy says."""
-    return correct(**{**call, "policy": replace(call["policy"], pool="all")})
+    return _policy(correct, call, lambda policy: {"pool": "all"})
 
 
 @mutant("MLM-COR-5", "mask")
 def an_id_past_the_last_is_drawn(**call: Any) -> Any:
     """The id V can be drawn, since the draw includes its upper end."""
-    ids = np.arange(call["policy"].vocab_size + 1)
-    return _replaced_with(
+    right = corruption.pool_ids
+    return shown_with(
         call,
-        pool_ids=lambda policy: ids,
-        pool_index=lambda w2, w3, size: w2 % np.uint32(len(ids)),
+        pool_ids=lambda policy: np.append(right(policy), policy.vocab_size),
+        pool_index=lambda w2, w3, size: w2 % np.uint32(size + 1),
     )
 
 
 @mutant_around("MLM-COR-5", "sample", url=f"{_HF}/issues/15342")
 def a_masker_that_draws_special_ids(correct: Port, call: Call) -> Any:
     """Random ids come from the whole vocabulary."""
-    return correct(**{**call, "policy": replace(call["policy"], pool="all")})
+    return _policy(correct, call, lambda policy: {"pool": "all"})
 
 
 @mutant_around("MLM-COR-6", "mask")
@@ -221,7 +229,7 @@ def the_original_is_never_drawn(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-COR-6", "mask")
 def a_listed_pool_is_not_looked_at(correct: Port, call: Call) -> Any:
     """Random ids come from the regular ids, whatever pool the policy lists."""
-    return correct(**{**call, "policy": replace(call["policy"], pool="regular")})
+    return _policy(correct, call, lambda policy: {"pool": "regular"})
 
 
 @mutant_around("MLM-COR-7", "mask", url="https://github.com/google-research/bert/issues/910")
@@ -234,7 +242,7 @@ def pieces_have_kinds_of_their_own(correct: Port, call: Call) -> Any:
 def a_special_first_piece_decides_the_kind(**call: Any) -> Any:
     """The kind is decided at the word's smallest position, be it a candidate or not."""
     right = selection.word_anchor
-    return _replaced_with(
+    return shown_with(
         call, word_anchor=lambda source, candidate: right(source, np.ones_like(candidate))
     )
 
@@ -250,7 +258,7 @@ def pieces_of_a_word_show_one_random_id(**call: Any) -> Any:
         moved = replace(source, position=right(source, candidate))
         return corruption.corrupt(moved, candidate, selected, policy, *key)
 
-    with patch.object(mlm_spec.masking, "corrupt", corrupt):
+    with patch.multiple(masking, corrupt=corrupt):
         return mlm_spec.mask(**call)
 
 
@@ -268,7 +276,7 @@ def the_earliest_start_decides(**call: Any) -> Any:
             anchor = np.where(covers, start, anchor)
         return covered, anchor
 
-    return _replaced_with(call, span_anchor=earliest)
+    return shown_with(call, span_anchor=earliest)
 
 
 @mutant("MLM-COR-8", "mask")
@@ -280,7 +288,7 @@ def the_kind_comes_from_the_span_stream(**call: Any) -> Any:
         w0, _, w2, w3 = random_words(seed, epoch, sequence, position, stream)
         return w0, w1, w2, w3
 
-    return _replaced_with(call, random_words=words)
+    return shown_with(call, random_words=words)
 
 
 @mutant_around("MLM-COR-8", "mask")

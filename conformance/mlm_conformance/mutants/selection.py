@@ -1,19 +1,26 @@
-"""Chapter SEL: backends that select other positions, or whose masks depend on what is near."""
+"""Chapter SEL, the laws: backends that select other positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
-from itertools import accumulate
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
 import mlm_spec
+from mlm_conformance.mutants.inside import (
+    count_law,
+    counted,
+    covered,
+    is_there,
+    selected_with,
+    streams,
+    words_by,
+)
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around
-from mlm_spec import FixedCount, Span, Stream, masking, random_words, selection
+from mlm_spec import FixedCount, Span, Stream, masking, selection
 from mlm_spec.selection import Source
 from mlm_spec.thresholds import below
 
@@ -60,41 +67,16 @@ def a_masker_that_selects_special_ids(correct: Port, call: Call) -> Any:
     return _candidates(lambda s, p: np.ones_like(s.eligible), correct, call)
 
 
-def _law_with(call: Call, **names: Any) -> Any:
-    """The reference's masks, with other functions in its module of selection."""
-    with patch.multiple(selection, **names):
-        return mlm_spec.mask(**call)
-
-
-def _words_by(change: Callable[..., Any]) -> Callable[..., Any]:
-    """`random_words` whose four words are changed by ``change(stream, w0, w1, w2, w3)``."""
-
-    def words(seed: int, epoch: int, sequence: Any, position: Any, stream: Stream) -> Any:
-        return change(stream, *random_words(seed, epoch, sequence, position, stream))
-
-    return words
-
-
-def _streams(**names: Stream) -> Callable[..., Any]:
-    """`random_words` with other streams: ``rank=Stream.TOKEN`` takes ranks from stream 0."""
-    other = {Stream[name.upper()]: stream for name, stream in names.items()}
-
-    def words(seed: int, epoch: int, sequence: Any, position: Any, stream: Stream) -> Any:
-        return random_words(seed, epoch, sequence, position, other.get(stream, stream))
-
-    return words
-
-
 @mutant("MLM-SEL-2", "mask")
 def the_second_word_selects(**call: Any) -> Any:
     """The selection looks at w1, which also decides the kind."""
-    return _law_with(call, random_words=_words_by(lambda s, a, b, c, d: (b, a, c, d)))
+    return selected_with(call, random_words=words_by(lambda a, b, c, d: (b, a, c, d)))
 
 
 @mutant("MLM-SEL-2", "mask")
 def the_rank_stream_selects(**call: Any) -> Any:
     """Bernoulli selection looks at stream 2."""
-    return _law_with(call, random_words=_streams(token=Stream.RANK))
+    return selected_with(call, random_words=streams(token=Stream.RANK))
 
 
 @mutant(
@@ -105,14 +87,14 @@ def the_rank_stream_selects(**call: Any) -> Any:
 )
 def the_rest_is_selected(**call: Any) -> Any:
     """A position is selected where its word is not below the threshold."""
-    return _law_with(call, below=lambda words, p: ~below(words, p))
+    return selected_with(call, below=lambda words, p: ~below(words, p))
 
 
 @mutant("MLM-SEL-2", "mask")
 def the_rate_is_that_of_visible_changes(**call: Any) -> Any:
     """The rate is multiplied by the weight of the mask id."""
     share = call["policy"].corruption.mask
-    return _law_with(call, below=lambda words, p: below(words, p * share))
+    return selected_with(call, below=lambda words, p: below(words, p * share))
 
 
 @mutant_around("MLM-SEL-3", "mask")
@@ -128,106 +110,86 @@ def something_is_always_selected(correct: Port, call: Call) -> Any:
 @mutant("MLM-SEL-3", "mask")
 def a_rate_of_1_selects_nothing(**call: Any) -> Any:
     """The threshold 2³² is stored in 32 bits, as 0."""
-    return _law_with(call, below=lambda words, p: words < np.uint32(mlm_spec.threshold(p) % 2**32))
+    return selected_with(
+        call, below=lambda words, p: words < np.uint32(mlm_spec.threshold(p) % 2**32)
+    )
 
 
 @mutant("MLM-SEL-3", "mask")
 def a_count_leaves_one_as_context(**call: Any) -> Any:
     """A fixed count never takes the last candidate."""
     right = selection.fixed_count
-    return _law_with(call, fixed_count=lambda law, n, a: min(right(law, n, a), max(a - 1, 0)))
-
-
-def _count_law(law: FixedCount, **changes: Any) -> FixedCount:
-    names = ("rate", "floor", "cap", "base", "rounding")
-    return FixedCount(**{**{name: getattr(law, name) for name in names}, **changes})
+    return selected_with(call, fixed_count=lambda law, n, a: min(right(law, n, a), max(a - 1, 0)))
 
 
 def _counts(call: Call, change: Callable[[FixedCount], FixedCount]) -> Any:
     """The reference's masks, where fixed counts follow another law."""
     right = selection.fixed_count
-    return _law_with(call, fixed_count=lambda law, n, a: right(change(law), n, a))
+    return selected_with(call, fixed_count=lambda law, n, a: right(change(law), n, a))
 
 
 @mutant("MLM-SEL-4", "mask")
 def halves_go_to_even(**call: Any) -> Any:
     """Half up is rounded as Python 3 rounds."""
     other = {"half_up": "half_even"}
-    return _counts(
-        call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding))
-    )
+    return _counts(call, lambda law: count_law(law, rounding=other.get(law.rounding, law.rounding)))
 
 
 @mutant("MLM-SEL-4", "mask")
 def halves_go_up(**call: Any) -> Any:
     """Half even is rounded as Python 2 rounds."""
     other = {"half_even": "half_up"}
-    return _counts(
-        call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding))
-    )
+    return _counts(call, lambda law: count_law(law, rounding=other.get(law.rounding, law.rounding)))
 
 
 @mutant("MLM-SEL-4", "mask")
 def the_ceiling_is_rounded(**call: Any) -> Any:
     """A count that is to be rounded up goes to the nearest integer."""
     other = {"ceiling": "half_up"}
-    return _counts(
-        call, lambda law: _count_law(law, rounding=other.get(law.rounding, law.rounding))
-    )
+    return _counts(call, lambda law: count_law(law, rounding=other.get(law.rounding, law.rounding)))
 
 
 @mutant("MLM-SEL-4", "mask")
 def a_count_without_its_floor(**call: Any) -> Any:
     """The floor is not looked at."""
-    return _counts(call, lambda law: _count_law(law, floor=0))
+    return _counts(call, lambda law: count_law(law, floor=0))
 
 
 @mutant("MLM-SEL-4", "mask")
 def a_count_without_its_cap(**call: Any) -> Any:
     """The cap is not looked at."""
-    return _counts(call, lambda law: _count_law(law, cap=None))
+    return _counts(call, lambda law: count_law(law, cap=None))
 
 
 @mutant("MLM-SEL-4", "mask")
 def a_count_with_one_more(**call: Any) -> Any:
     """One position more than the count is selected."""
     right = selection.fixed_count
-    return _law_with(call, fixed_count=lambda law, n, a: min(right(law, n, a) + 1, a))
-
-
-def _base(call: Call, base: str | None = None, pad_is_known: bool = True) -> Any:
-    """The reference's masks, where fixed counts count something else."""
-    right = selection._smallest_words
-
-    def smallest(source: Any, candidate: Any, law: FixedCount, pad: Any, *key: int) -> Any:
-        law = law if base is None else _count_law(law, base=base)
-        return right(source, candidate, law, pad if pad_is_known else None, *key)
-
-    return _law_with(call, _smallest_words=smallest)
+    return selected_with(call, fixed_count=lambda law, n, a: min(right(law, n, a) + 1, a))
 
 
 @mutant("MLM-SEL-4", "mask")
 def special_ids_are_counted(**call: Any) -> Any:
     """The share is taken of all positions where the policy says eligible."""
-    return _base(call, base="all")
+    return counted(call, base="all")
 
 
 @mutant("MLM-SEL-4", "mask")
 def only_candidates_are_counted(**call: Any) -> Any:
     """The share is taken of the candidates where the policy says all."""
-    return _base(call, base="eligible")
+    return counted(call, base="eligible")
 
 
 @mutant("MLM-SEL-4", "mask")
 def padding_is_counted(**call: Any) -> Any:
     """The share of all positions is also taken of padding."""
-    return _base(call, pad_is_known=False)
+    return counted(call, pad_is_known=False)
 
 
 @mutant("MLM-SEL-5", "mask", check=_SMALLEST)
 def the_largest_words_are_selected(**call: Any) -> Any:
     """Ranks are counted from the largest word."""
-    return _law_with(call, random_words=_words_by(lambda s, a, b, c, d: (~a, b, c, d)))
+    return selected_with(call, random_words=words_by(lambda a, b, c, d: (~a, b, c, d)))
 
 
 @mutant("MLM-SEL-5", "mask", check=_SMALLEST)
@@ -237,20 +199,20 @@ def the_first_candidates_are_selected(**call: Any) -> Any:
     def words(seed: int, epoch: int, sequence: Any, position: Any, stream: Stream) -> Any:
         return position, position, position, position
 
-    return _law_with(call, random_words=words)
+    return selected_with(call, random_words=words)
 
 
 @mutant("MLM-SEL-5", "mask", check=_SMALLEST)
 def ranks_are_those_of_the_token_stream(**call: Any) -> Any:
     """Ranks are taken from stream 0."""
-    return _law_with(call, random_words=_streams(rank=Stream.TOKEN))
+    return selected_with(call, random_words=streams(rank=Stream.TOKEN))
 
 
 @mutant("MLM-SEL-5", "mask", check=_TIES)
 def equal_words_go_by_column(**call: Any) -> Any:
     """Equal words are left in the order of columns, as a stable sort leaves them."""
     right = selection._grouped
-    return _law_with(
+    return selected_with(
         call, _grouped=lambda source, keys, keys_in_group=0: right(source, keys[:2], keys_in_group)
     )
 
@@ -264,12 +226,12 @@ def words_are_ranked_in_float32(**call: Any) -> Any:
         other, word, position = keys
         return right(source, (other, (word / 2**32).astype(np.float32), ~position), keys_in_group)
 
-    return _law_with(call, _grouped=grouped)
+    return selected_with(call, _grouped=grouped)
 
 
 def _anchor(call: Call, anchor: Callable[[Source, Any], Any]) -> Any:
     """The reference's masks, with another deciding position for words."""
-    return _law_with(call, word_anchor=anchor)
+    return selected_with(call, word_anchor=anchor)
 
 
 @mutant("MLM-SEL-6", "mask", url=f"{_HF}/issues/11768")
@@ -305,22 +267,29 @@ def the_last_piece_decides(**call: Any) -> Any:
     return _anchor(call, lambda source, c: ~right(replace(source, position=~source.position), c))
 
 
+def _words(source: Source) -> Any:
+    assert source.word_id is not None
+    return source.word_id.astype(np.uint32)
+
+
 @mutant("MLM-SEL-7", "mask")
 def the_number_of_the_word_decides(**call: Any) -> Any:
     """The word id is taken for a position."""
-    return _anchor(call, lambda source, candidate: source.word_id.astype(np.uint32))
+    return _anchor(call, lambda source, candidate: _words(source))
 
 
 @mutant("MLM-SEL-7", "mask")
 def words_are_decided_in_the_token_stream(**call: Any) -> Any:
     """The decision for a word is taken from stream 0."""
-    return _law_with(call, random_words=_streams(rank=Stream.TOKEN))
+    return selected_with(call, random_words=streams(rank=Stream.TOKEN))
 
 
 def _spans(call: Call, change: Callable[[Span], Span]) -> Any:
     """The reference's masks, with another law of spans."""
     right = selection.span_anchor
-    return _law_with(call, span_anchor=lambda source, law, *key: right(source, change(law), *key))
+    return selected_with(
+        call, span_anchor=lambda source, law, *key: right(source, change(law), *key)
+    )
 
 
 @mutant("MLM-SEL-8", "mask")
@@ -343,35 +312,13 @@ def the_longest_span_is_never_drawn(**call: Any) -> Any:
 @mutant("MLM-SEL-8", "mask")
 def spans_start_in_the_token_stream(**call: Any) -> Any:
     """Starts and lengths are drawn from stream 0."""
-    return _law_with(call, random_words=_streams(span=Stream.TOKEN))
+    return selected_with(call, random_words=streams(span=Stream.TOKEN))
 
 
 @mutant("MLM-SEL-8", "mask")
 def the_word_of_the_start_is_that_of_the_length(**call: Any) -> Any:
     """A span's length is drawn from w0, which has just been small."""
-    return _law_with(call, random_words=_words_by(lambda s, a, b, c, d: (a, a, c, d)))
-
-
-def _covered(
-    source: Source, law: Span, seed: int, epoch: int, starts: Callable[[Any, int], Any]
-) -> Any:
-    """`mlm_spec.selection.span_anchor`, where ``starts(start, back)`` says who may start a span."""
-    position = source.position
-    covered, anchor = np.zeros(position.shape, np.bool_), position.copy()
-    for back in reversed(range(len(law.lengths))):
-        start = position - np.uint32(back)
-        w0, w1, _, _ = random_words(seed, epoch, source.sequence_id, start, Stream.SPAN)
-        tail = [Fraction(0), *accumulate(law.lengths)][back]
-        covers = starts(start, back) & below(w0, law.start) & ~below(w1, tail)
-        covered, anchor = covered | covers, np.where(covers, start, anchor)
-    return covered, anchor
-
-
-def _is_there(source: Source, where: Any, start: Any) -> Any:
-    """Whether ``start`` is the position of a place of its row and sequence, among ``where``."""
-    same = (source.sequence_id[:, :, None] == source.sequence_id[:, None, :]).all(axis=-1)
-    found = (source.position[:, None, :] == start[:, :, None]) & same & where[:, None, :]
-    return found.any(axis=-1)
+    return selected_with(call, random_words=words_by(lambda a, b, c, d: (a, a, c, d)))
 
 
 @mutant("MLM-SEL-8", "mask")
@@ -379,9 +326,9 @@ def spans_reach_in_from_before_position_0(**call: Any) -> Any:
     """Positions below 0 wrap around and start spans too."""
 
     def anchor(source: Source, law: Span, *key: int) -> Any:
-        return _covered(source, law, *key, lambda start, back: True)
+        return covered(source, law, *key, may_start=lambda start: True)
 
-    return _law_with(call, span_anchor=anchor)
+    return selected_with(call, span_anchor=anchor)
 
 
 @mutant("MLM-SEL-8", "mask")
@@ -390,82 +337,6 @@ def only_candidates_start_spans(**call: Any) -> Any:
     able = call["eligible"] & ~np.isin(call["tokens"], call["policy"].special_ids)
 
     def anchor(source: Source, law: Span, *key: int) -> Any:
-        return _covered(source, law, *key, lambda start, back: _is_there(source, able, start))
+        return covered(source, law, *key, may_start=lambda start: is_there(source, able, start))
 
-    return _law_with(call, span_anchor=anchor)
-
-
-@mutant_around("MLM-SEL-9", "mask", url="https://github.com/mosaicml/streaming/issues/393")
-def the_batch_size_is_in_the_seed(correct: Port, call: Call) -> Any:
-    """The number of rows enters the key."""
-    return correct(**{**call, "seed": (call["seed"] + len(call["tokens"])) % 2**64})
-
-
-@mutant_around("MLM-SEL-9", "mask")
-def the_row_is_in_the_counter(correct: Port, call: Call) -> Any:
-    """The index of the row is added to the sequence id."""
-    sequence = call["sequence_id"].copy()
-    sequence[..., 0] += np.arange(len(sequence), dtype=np.uint32)[:, None]
-    return correct(**{**call, "sequence_id": sequence})
-
-
-@mutant_around("MLM-SEL-9", "mask")
-def rows_share_a_budget(correct: Port, call: Call) -> Any:
-    """At most a third of the batch is selected; the last rows go without."""
-    batch = correct(**call)
-    limit = max(batch.selected.size // 3, 1)
-    batch.selected.reshape(-1)[np.flatnonzero(batch.selected)[limit:]] = False
-    return batch._replace(inputs=np.where(batch.selected, batch.inputs, batch.targets))
-
-
-def _columns(call: Call) -> Any:
-    shape = call["tokens"].shape
-    return np.broadcast_to(np.arange(shape[1], dtype=np.uint32), shape).copy()
-
-
-@mutant_around("MLM-SEL-10", "mask")
-def the_column_is_the_position(correct: Port, call: Call) -> Any:
-    """The column of the batch is taken for the position, so padding at the left moves masks."""
-    return correct(**{**call, "position": _columns(call)})
-
-
-@mutant("MLM-SEL-10", "mask")
-def a_share_of_the_padded_length(**call: Any) -> Any:
-    """A fixed count is a share of all columns with one sequence id, padding included."""
-    return _base(call, base="all", pad_is_known=False)
-
-
-@mutant_around("MLM-SEL-11", "mask")
-def the_place_in_the_packed_row_is_the_position(correct: Port, call: Call) -> Any:
-    """The column of the packed row is taken for the position in the source."""
-    return correct(**{**call, "position": _columns(call)})
-
-
-@mutant("MLM-SEL-11", "mask")
-def a_packed_row_is_one_sequence(**call: Any) -> Any:
-    """Counts and words are those of the row, whatever sequences are in it."""
-    right = selection._grouped
-
-    def grouped(source: Source, keys: Any, keys_in_group: int = 0) -> Any:
-        one = replace(source, sequence_id=np.zeros_like(source.sequence_id))
-        return right(one, keys, keys_in_group)
-
-    return _law_with(call, _grouped=grouped)
-
-
-@mutant_around("MLM-SEL-12", "mask")
-def positions_count_from_the_window(correct: Port, call: Call) -> Any:
-    """The first column of a row is position 0, wherever the window begins."""
-    position = call["position"]
-    return correct(**{**call, "position": position - position[:, :1]})
-
-
-@mutant("MLM-SEL-12", "mask")
-def spans_start_inside_the_window(**call: Any) -> Any:
-    """A span that starts at a place that was cut off covers nothing."""
-    everywhere = np.ones_like(call["eligible"])
-
-    def anchor(source: Source, law: Span, *key: int) -> Any:
-        return _covered(source, law, *key, lambda start, back: _is_there(source, everywhere, start))
-
-    return _law_with(call, span_anchor=anchor)
+    return selected_with(call, span_anchor=anchor)

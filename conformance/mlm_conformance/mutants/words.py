@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 from unittest.mock import patch
@@ -11,19 +12,16 @@ from unittest.mock import patch
 import numpy as np
 
 import mlm_spec
+from mlm_conformance.mutants.inside import keyed, masked_from, shown_with
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around, mutant_with_state
 from mlm_spec import Stream, corruption, random_words, selection, threefry4x32, thresholds
 
 Call = dict[str, Any]
 _KNOWN, _BLOCKS = "words_are_the_published_known_answers", "words_are_threefry"
-_EDGE, _EXTREME = (
-    "the_word_below_the_threshold_is_the_last_selected",
-    "extreme_probabilities_are_exact",
-)
-_INDEX, _REFUSED = (
-    "random_ids_come_from_the_two_try_index",
-    "a_refused_word_gives_way_to_the_next",
-)
+_EDGE = "the_word_below_the_threshold_is_the_last_selected"
+_EXTREME = "extreme_probabilities_are_exact"
+_INDEX = "random_ids_come_from_the_two_try_index"
+_REFUSED = "a_refused_word_gives_way_to_the_next"
 _ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
 _PARITY = 0x1BD11BDA
 
@@ -84,45 +82,44 @@ def words_backwards(key: Any, counter: Any) -> Any:
 
 @mutant("MLM-RNG-1", "random_words", check=_BLOCKS)
 def one_key_for_all_blocks(key: Any, counter: Any) -> Any:
-    """The first key is used for every counter."""
+    """The first key is used for every counter, so one block alone is right."""
     return threefry4x32(key[0], counter)
 
 
 @mutant("MLM-RNG-1", "random_words", check=_BLOCKS)
-def the_correct_formula_with_one_rotation_wrong(key: Any, counter: Any) -> Any:
-    """The last rotation of the table is 19, not 20."""
-    return _threefry(key, counter, turns=(*_ROTATIONS[:7], (18, 19)))
+def one_rotation_is_off_by_one(key: Any, counter: Any) -> Any:
+    """The first rotation of the last pair is 19, not 18."""
+    return _threefry(key, counter, turns=(*_ROTATIONS[:7], (19, 20)))
 
 
 @mutant_around("MLM-RNG-2", "mask")
 def seed_cut_to_32_bits(correct: Port, call: Call) -> Any:
     """The high word of the seed is lost."""
-    return correct(**{**call, "seed": call["seed"] % 2**32})
+    return keyed(correct, call, lambda seed, epoch: (seed % 2**32, epoch))
 
 
 @mutant_around("MLM-RNG-2", "mask")
 def epoch_cut_to_32_bits(correct: Port, call: Call) -> Any:
     """The high word of the epoch is lost."""
-    return correct(**{**call, "epoch": call["epoch"] % 2**32})
+    return keyed(correct, call, lambda seed, epoch: (seed, epoch % 2**32))
 
 
 @mutant_around("MLM-RNG-2", "mask")
 def epoch_added_to_the_seed(correct: Port, call: Call) -> Any:
     """The epoch is added to the seed, so runs with neighbouring seeds share masks."""
-    return correct(**{**call, "seed": (call["seed"] + call["epoch"]) % 2**64, "epoch": 0})
+    return keyed(correct, call, lambda seed, epoch: ((seed + epoch) % 2**64, 0))
 
 
 @mutant_around("MLM-RNG-2", "mask", url="https://github.com/huggingface/transformers/pull/36497")
 def every_epoch_has_the_same_masks(correct: Port, call: Call) -> Any:
     """The epoch does not enter the key."""
-    return correct(**{**call, "epoch": 0})
+    return keyed(correct, call, lambda seed, epoch: (seed, 0))
 
 
 @mutant_around("MLM-RNG-2", "mask")
 def words_of_the_seed_swapped(correct: Port, call: Call) -> Any:
     """The high word of the seed comes first."""
-    seed = call["seed"]
-    return correct(**{**call, "seed": (seed % 2**32) << 32 | seed >> 32})
+    return keyed(correct, call, lambda seed, epoch: ((seed % 2**32) << 32 | seed >> 32, epoch))
 
 
 @mutant_with_state(
@@ -133,8 +130,9 @@ def a_cache_without_the_epoch(correct: Port) -> Port:
     kept: dict[tuple[bytes, bytes, int], Any] = {}
 
     def mask(**call: Any) -> Any:
+        batch = correct(**call)
         mark = (call["tokens"].tobytes(), call["sequence_id"].tobytes(), call["seed"])
-        return kept.setdefault(mark, correct(**call))
+        return kept.setdefault(mark, batch)
 
     return mask
 
@@ -163,7 +161,7 @@ def counter_without_its_tag(**call: Any) -> Any:
 
 @mutant("MLM-RNG-3", "mask")
 def streams_are_one(**call: Any) -> Any:
-    """The kind is drawn from the stream of spans."""
+    """Every word is taken from the stream of spans."""
 
     def words(seed: int, epoch: int, sequence: Any, position: Any, stream: int) -> Any:
         return random_words(seed, epoch, sequence, position, Stream.SPAN)
@@ -174,27 +172,33 @@ def streams_are_one(**call: Any) -> Any:
 @mutant_around("MLM-RNG-3", "mask")
 def sequence_id_cut_to_32_bits(correct: Port, call: Call) -> Any:
     """The high word of the sequence id is lost."""
-    sequence = call["sequence_id"].copy()
-    sequence[..., 1] = 0
-    return correct(**{**call, "sequence_id": sequence})
+    low = np.array([1, 0], np.uint32)
+    return masked_from(
+        correct, call, lambda s, *rest: (replace(s, sequence_id=s.sequence_id * low), *rest)
+    )
 
 
 @mutant_around("MLM-RNG-3", "mask")
 def words_of_the_sequence_id_swapped(correct: Port, call: Call) -> Any:
     """The high word of the sequence id comes first."""
-    return correct(**{**call, "sequence_id": call["sequence_id"][..., ::-1].copy()})
+    return masked_from(
+        correct, call, lambda s, *rest: (replace(s, sequence_id=s.sequence_id[..., ::-1]), *rest)
+    )
 
 
 @mutant_around("MLM-RNG-3", "mask")
 def position_cut_to_16_bits(correct: Port, call: Call) -> Any:
     """Positions 2¹⁶ apart have the same words."""
-    return correct(**{**call, "position": call["position"] % np.uint32(2**16)})
+    short = np.uint32(2**16)
+    return masked_from(
+        correct, call, lambda s, *rest: (replace(s, position=s.position % short), *rest)
+    )
 
 
 @mutant_around("MLM-RNG-4", "mask", url="https://github.com/huggingface/transformers/issues/36357")
 def draws_from_the_global_generator(correct: Port, call: Call) -> Any:
     """The seed comes from NumPy's global generator."""
-    return correct(**{**call, "seed": int(np.random.randint(2**31))})
+    return keyed(correct, call, lambda seed, epoch: (int(np.random.randint(2**31)), epoch))
 
 
 @mutant_around("MLM-RNG-4", "mask")
@@ -212,7 +216,7 @@ def counts_its_calls(correct: Port) -> Port:
     def mask(**call: Any) -> Any:
         nonlocal calls
         calls += 1
-        return correct(**{**call, "epoch": (call["epoch"] + calls) % 2**64})
+        return keyed(correct, call, lambda seed, epoch: (seed, (epoch + calls) % 2**64))
 
     return mask
 
@@ -264,30 +268,38 @@ def words_are_compared_signed(**call: Any) -> Any:
     return _mask_below(lambda w, p: w.view(np.int32) < mlm_spec.threshold(p), call)
 
 
-def _mask_index(index: Callable[[Any, Any, int], Any], call: Call) -> Any:
-    with patch.multiple(corruption, pool_index=index):
-        return mlm_spec.mask(**call)
-
-
 @mutant("MLM-RNG-6", "mask", check=_INDEX)
 def a_float_times_the_size(**call: Any) -> Any:
     """The index is the integer part of w2 · 2⁻³² · K."""
-    return _mask_index(lambda w2, w3, size: (w2 / 2**32 * size).astype(np.int64), call)
+    return shown_with(call, pool_index=lambda w2, w3, size: (w2 / 2**32 * size).astype(np.int64))
 
 
 @mutant("MLM-RNG-6", "mask", check=_INDEX)
 def the_last_word_only(**call: Any) -> Any:
     """The index is w3 mod K."""
-    return _mask_index(lambda w2, w3, size: w3 % np.uint32(size), call)
+    return shown_with(call, pool_index=lambda w2, w3, size: w3 % np.uint32(size))
 
 
 @mutant("MLM-RNG-6", "mask", check=_INDEX)
 def pool_is_descending(**call: Any) -> Any:
     """The pool is counted from its last id."""
-    return _mask_index(lambda w2, w3, size: size - 1 - thresholds.pool_index(w2, w3, size), call)
+    right = thresholds.pool_index
+    return shown_with(
+        call, pool_index=lambda w2, w3, size: np.uint32(size - 1) - right(w2, w3, size)
+    )
 
 
 @mutant("MLM-RNG-6", "mask", check=_REFUSED)
 def a_word_modulo_the_size(**call: Any) -> Any:
     """The index is w2 mod K, whatever w2 is."""
-    return _mask_index(lambda w2, w3, size: w2 % np.uint32(size), call)
+    return shown_with(call, pool_index=lambda w2, w3, size: w2 % np.uint32(size))
+
+
+@mutant("MLM-RNG-6", "mask", check=_REFUSED)
+def a_refused_word_gives_index_0(**call: Any) -> Any:
+    """Where w2 is refused the first id of the pool is taken, and w3 is not looked at."""
+
+    def index(w2: Any, w3: Any, size: int) -> Any:
+        return np.where(w2 < np.uint64(2**32 // size * size), w2 % np.uint32(size), 0)
+
+    return shown_with(call, pool_index=index)
