@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from io import StringIO
@@ -18,7 +19,7 @@ from mlm_conformance import runner
 from mlm_conformance.field.registry import PEERS, REQUIREMENTS, Peer, chosen
 from mlm_conformance.field.report import COMMAND, markdown, print_field
 from mlm_conformance.field.results import FieldReport, PeerResult, Verdict
-from mlm_conformance.field.run import check_field, check_peer, run_field
+from mlm_conformance.field.run import asked, check_field, check_peer, run_field
 from mlm_conformance.field.sampling import require, seed_of, why_not
 from mlm_conformance.outcomes import BadCallError, Outcome
 from mlm_conformance.resolve import TargetError
@@ -65,7 +66,7 @@ SILENT = _report(_requirement("MLM-OBJ-9", Outcome.NOT_CLAIMED, "no loss"))
 
 def _field(*reports: RunReport) -> FieldReport:
     found = iter(reports)
-    return check_field([HERE] * len(reports), judge=lambda target: next(found))
+    return check_field([HERE] * len(reports), judge=lambda target, only: next(found))
 
 
 def _printed(found: FieldReport) -> str:
@@ -124,6 +125,15 @@ def test_each_requirement_that_is_asked_for_exists_and_has_a_check() -> None:
         assert runner.plan([prefix])
 
 
+def test_what_is_not_asked_is_known_left_out_and_said_with_its_reason() -> None:
+    spared = replace(HERE, not_asked={"MLM-COR-5": "it has no weights"})
+    assert set(asked(HERE)) - set(asked(spared)) == {"MLM-COR-5"}
+    page = markdown(check_field([spared], judge=lambda target, only: PASSES))
+    assert "- Here: MLM-COR-5; it has no weights." in page
+    for peer in PEERS:
+        assert set(peer.not_asked) <= set(asked(HERE))
+
+
 def test_every_package_of_the_field_is_pinned_exactly() -> None:
     lines = (ROOT / "conformance" / "field-constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
@@ -143,7 +153,7 @@ def test_an_unknown_name_is_a_bad_call_that_lists_the_known_ones() -> None:
 
 
 def test_a_missing_package_is_not_run_and_said_loudly() -> None:
-    found = check_field([ABSENT, HERE], judge=lambda target: PASSES)
+    found = check_field([ABSENT, HERE], judge=lambda target, only: PASSES)
     assert [r.verdict for r in found.results] == [Verdict.NOT_RUN, Verdict.CONFORMS]
     assert found.exit_status == 3
     page = markdown(found)
@@ -186,7 +196,7 @@ def test_an_implementation_that_no_check_looks_at_has_no_verdict() -> None:
 
 @pytest.mark.parametrize("error", [TargetError("it cannot be loaded"), ZeroDivisionError("oh")])
 def test_what_breaks_is_an_error_and_the_rest_goes_on(error: Exception) -> None:
-    def judge(target: str) -> RunReport:
+    def judge(target: str, only: Sequence[str]) -> RunReport:
         if target == "x:y":
             raise error
         return PASSES
@@ -199,7 +209,7 @@ def test_what_breaks_is_an_error_and_the_rest_goes_on(error: Exception) -> None:
 
 @pytest.mark.parametrize("how", ["raised", "reported"])
 def test_an_interrupted_run_says_what_it_did_not_reach(how: str) -> None:
-    def judge(target: str) -> RunReport:
+    def judge(target: str, only: Sequence[str]) -> RunReport:
         if how == "raised":
             raise KeyboardInterrupt
         return replace(PASSES, interrupted=True)

@@ -567,32 +567,26 @@ def test_only_as_many_rows_of_logits_as_the_capacity_are_formed() -> None:
     assert "precision = [DEFAULT" not in text
 
 
+jitted_head_sum = jax.jit(mlm_jax.head_log_likelihood_sum, static_argnames="capacity")
+
+
 def test_a_capacity_of_exactly_the_count_holds_every_position() -> None:
     hidden, weight, bias = layer_of("float32")
     targets, selected = np.zeros((3, 4), np.int32), np.ones((3, 4), bool)
-    total, count = mlm_jax.head_log_likelihood_sum(
-        hidden, weight, bias, targets, selected, capacity=12
+    total, count = jitted_head_sum(hidden, weight, bias, targets, selected, capacity=12)
+    states, matrix = hidden.reshape(12, 8).astype(np.float64), weight.astype(np.float64)
+    nats, signal = _closed_form(states @ matrix.T + bias, targets.reshape(-1), np.ones(12))
+    limits = head_bounds(
+        states, matrix, bias.astype(np.float64), targets.reshape(-1), np.ones(12), signal, "float32"
     )
-    logits = hidden @ weight.T + bias
-    want, _ = mlm_jax.log_likelihood_sum(logits, targets, selected)
-    slack = head_bounds(
-        hidden.reshape(12, 8).astype(np.float64),
-        weight.astype(np.float64),
-        bias.astype(np.float64),
-        targets.reshape(-1),
-        np.ones(12),
-        np.zeros((12, 64)),
-        "float32",
-    ).sum
     assert int(count) == 12
-    assert abs(float(total) - float(want)) <= 2 * slack
+    assert abs(float(total) - nats.sum()) <= limits.sum
 
 
 def test_an_overflow_of_the_differentiable_head_is_nan_and_the_count_is_true() -> None:
-    hidden, weight, _ = layer_of("float32")
-    total, count = mlm_jax.head_log_likelihood_sum(
-        hidden, weight, None, np.zeros((3, 4), np.int32), np.ones((3, 4), bool), capacity=11
-    )
+    hidden, weight, bias = layer_of("float32")
+    targets, selected = np.zeros((3, 4), np.int32), np.ones((3, 4), bool)
+    total, count = jitted_head_sum(hidden, weight, bias, targets, selected, capacity=11)
     assert np.isnan(total)
     assert int(count) == 12
 
@@ -773,6 +767,13 @@ def test_a_mask_step_with_an_unknown_token_returns_the_tokens(
     for name in ("inputs", "targets"):
         np.testing.assert_array_equal(step[name], source[0])
         assert step[name].dtype == np.int64
+
+
+def test_a_token_beyond_int32_is_refused_by_the_checked_function() -> None:
+    source = packed(3, 24, 32, seed=9)
+    source[0][1, 7] = 2**32 + 9
+    with pytest.raises(IdRangeError, match=r"tokens\[1, 7\] is 4294967305"):
+        mlm_jax.mask(*source, policy(Bernoulli(1)), 1, 1)
 
 
 def test_a_mask_step_that_selects_nothing_is_empty(port: mlm_jax.JaxPort) -> None:
@@ -1052,6 +1053,22 @@ def test_values_and_gradients_of_a_score_are_one_program() -> None:
     targets, selected = np.zeros((3, 5), np.int32), np.ones((3, 5), bool)
     jitted_score_step(logits, targets, selected)
     assert len(compiled) - before == 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_every_step_can_be_lowered_for_an_accelerator(platform: str) -> None:
+    """Without the device: that no operation is for the CPU alone."""
+    source = packed(3, 24, 32, seed=1)
+    source[0] = source[0].astype(np.int32)
+    plan = mlm_jax.make_plan(policy(LAWS["span"], unit="span"), 24, any_law=True)
+    head = head_arguments(targets=np.zeros((2, 4), np.int32))
+    score = score_arguments(targets=np.zeros((2, 4), np.int32))
+    for traced in (
+        jitted_mask_step.trace(*source, plan, mlm_jax.key_words(0, 0)),
+        jitted_score_step.trace(**score),
+        jitted_head_step.trace(**head, capacity=4),
+    ):
+        assert "stablehlo" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 # Structure

@@ -271,7 +271,7 @@ def _plain_data(port: str, result: object) -> dict[str, Any]:
 
 
 def _kind(value: object) -> str:
-    """``None``, ``a list``, ``a torch.Tensor``."""
+    """``None``, ``a list``, ``a some_module.SomeClass``."""
     if value is None:
         return "None"
     kind = type(value)

@@ -25,6 +25,7 @@ class Peer:
     packages : what is imported, to what is installed: ``{"keras_hub": "keras-hub"}``.
     about : how it is called, in one or two sentences.
     upstream : where its maintainers or users speak of a finding: requirement id to URL.
+    not_asked : requirements that make no sense for it: id to the reason, which reports print.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Peer:
     packages: Mapping[str, str]
     about: str
     upstream: Mapping[str, str] = field(default_factory=dict)
+    not_asked: Mapping[str, str] = field(default_factory=dict)
 
 
 #: What is checked.  The rest of chapter ERR asks for the classes and the words of this project's
@@ -69,6 +71,11 @@ _WITH_COUNT = (
     "and num_items_in_batch, on which Trainer relies."
 )
 _WITHOUT_COUNT = "The same forward without num_items_in_batch, as in a training loop of one's own."
+_WORDS = "Words of several tokens, given to it as character offsets that touch."
+_NO_WEIGHTS = {
+    "MLM-COR-5": "in this mode it shows nothing but the mask token: it replaces the weights by "
+    "1, 0, 0, and warns"
+}
 _AROUND = (
     "The lines around ce are ours, the division included. The mask is float32 and comes from "
     "outside the compiled function."
@@ -87,10 +94,12 @@ def _optax(name: str, function: str, title: str, about: str, **rest: Mapping[str
     return Peer(name, title, f"{_ADAPTERS}.optax_losses:{function}", _OPTAX, about, **rest)
 
 
-def _collator(name: str, function: str, options: str, about: str) -> Peer:
+def _collator(
+    name: str, function: str, options: str, about: str, **rest: Mapping[str, str]
+) -> Peer:
     title = f"Hugging Face DataCollatorForLanguageModeling({options})"
     packages = {**_HF, "tokenizers": "tokenizers"}
-    return Peer(name, title, f"{_ADAPTERS}.hf_collators:{function}", packages, about, _HF_POOL)
+    return Peer(name, title, f"{_ADAPTERS}.hf_collators:{function}", packages, about, **rest)
 
 
 def _keras(name: str, function: str, path: str, about: str) -> Peer:
@@ -193,26 +202,28 @@ PEERS: Sequence[Peer] = (
         "torch_path",
         'return_tensors="pt"',
         "Rate and weights as options; the special ids are the tokenizer's special tokens.",
+        upstream=_HF_POOL,
     ),
     _collator(
         "hf-collator-numpy",
         "numpy_path",
         'return_tensors="np"',
         "The same options on the other path, which is another implementation.",
+        upstream=_HF_POOL,
     ),
     _collator(
         "hf-collator-words",
         "whole_word_torch_path",
         'whole_word_mask=True, return_tensors="pt"',
-        "Words of several tokens, as offsets. In this mode the collator replaces the weights by "
-        "1, 0, 0 and warns, so where no mask token is asked for, it shows one.",
+        _WORDS,
+        not_asked=_NO_WEIGHTS,
     ),
     _collator(
         "hf-collator-words-numpy",
         "whole_word_numpy_path",
         'whole_word_mask=True, return_tensors="np"',
-        "Words of several tokens, as offsets. In this mode the collator replaces the weights by "
-        "1, 0, 0 and warns, so where no mask token is asked for, it shows one.",
+        _WORDS,
+        not_asked=_NO_WEIGHTS,
     ),
     _keras(
         "keras-hub",

@@ -73,6 +73,10 @@ def _verdicts(found: FieldReport) -> Iterator[str]:
             cells += ["–", "–"]
         rows.append(f"| {' | '.join(cells)} |")
     yield "\n".join(rows)
+    spared = [(r.peer, name, why) for r in found.results for name, why in r.peer.not_asked.items()]
+    if spared:
+        yield "Not asked, and so not passed:"
+        yield "\n".join(f"- {peer.title}: {name}; {why}." for peer, name, why in spared)
 
 
 def _findings(found: FieldReport) -> Iterator[str]:

@@ -90,6 +90,7 @@ class PeerResult:
             "target": self.peer.target,
             "about": self.peer.about,
             "upstream": dict(self.peer.upstream),
+            "not_asked": dict(self.peer.not_asked),
             "verdict": self.verdict.value,
             "reason": self.reason,
             "report": None if self.report is None else self.report.to_json(),

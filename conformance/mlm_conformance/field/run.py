@@ -23,13 +23,13 @@ from mlm_conformance.outcomes import BadCallError
 from mlm_conformance.reports.files import write_atomically
 from mlm_conformance.resolve import TargetError
 from mlm_conformance.results import RunReport
-from mlm_conformance.runner import run
+from mlm_conformance.runner import plan, run
 from mlm_spec.text import SPEC_VERSION
 
-__all__ = ["check_field", "check_peer", "run_field"]
+__all__ = ["asked", "check_field", "check_peer", "run_field"]
 
-#: From a target to its report: `mlm_conformance.runner.run`, or a test's own.
-Judge = Callable[[str], RunReport]
+#: From a target and the requirements it is asked for to its report.
+Judge = Callable[[str, Sequence[str]], RunReport]
 
 _PROFILE = "ci"
 
@@ -103,7 +103,7 @@ def check_peer(peer: Peer, judge: Judge | None = None) -> PeerResult:
     if absent:
         return PeerResult(peer, None, f"not installed: {', '.join(absent)}")
     try:
-        report = (judge or _judge)(peer.target)
+        report = (judge or _judge)(peer.target, asked(peer))
     except (TargetError, BadCallError) as error:
         return PeerResult(peer, None, f"{type(error).__name__}: {error}", broken=True)
     except Exception as error:  # the harness itself: the others are still worth checking
@@ -114,8 +114,14 @@ def check_peer(peer: Peer, judge: Judge | None = None) -> PeerResult:
     return PeerResult(peer, report)
 
 
-def _judge(target: str) -> RunReport:
-    return run(target, device="cpu", profile=_PROFILE, seed=0, only=REQUIREMENTS)
+def asked(peer: Peer) -> list[str]:
+    """The ids of the requirements that ``peer`` is checked against."""
+    ids = dict.fromkeys(check.requirement for check in plan(REQUIREMENTS))
+    return [name for name in ids if name not in peer.not_asked]
+
+
+def _judge(target: str, only: Sequence[str]) -> RunReport:
+    return run(target, device="cpu", profile=_PROFILE, seed=0, only=only)
 
 
 def _is_there(module: str) -> bool:

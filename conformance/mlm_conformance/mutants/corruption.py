@@ -204,11 +204,12 @@ def special_ids_are_drawn(correct: Port, call: Call) -> Any:
 def an_id_past_the_last_is_drawn(**call: Any) -> Any:
     """The id V can be drawn, since the draw includes its upper end."""
     right = corruption.pool_ids
-    return shown_with(
-        call,
-        pool_ids=lambda policy: np.append(right(policy), policy.vocab_size),
-        pool_index=lambda w2, w3, size: w2 % np.uint32(size + 1),
-    )
+
+    def ids(policy: MaskingPolicy, index: Any) -> Any:
+        known = right(policy, np.minimum(index, np.uint32(policy.pool_size - 1)))
+        return np.where(index == policy.pool_size, policy.vocab_size, known)
+
+    return shown_with(call, pool_ids=ids, pool_index=lambda w2, w3, size: w2 % np.uint32(size + 1))
 
 
 @mutant_around("MLM-COR-5", "sample", url=f"{_HF}/issues/15342")

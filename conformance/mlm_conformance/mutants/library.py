@@ -10,9 +10,13 @@ from mlm_conformance.mutants import (
     corruption,
     gradient,
     head,
+    layout,
     likelihood,
+    losses,
     objective,
+    policies,
     selection,
+    steps,
     words,
 )
 from mlm_conformance.mutants.registry import REGISTERED, Mutant
@@ -25,9 +29,13 @@ __all__ = [
     "corruption",
     "gradient",
     "head",
+    "layout",
     "likelihood",
+    "losses",
     "objective",
+    "policies",
     "selection",
+    "steps",
     "words",
 ]
 

@@ -1,4 +1,4 @@
-"""Chapter OBJ: backends that add up something else, or divide it by something else."""
+"""Chapter OBJ on scores: backends that add up something else, or count something else."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-import mlm_spec
-from mlm_conformance.mutants.correct import MEAN, NUM_ITEMS, SUM
-from mlm_conformance.mutants.plain import log_softmax
-from mlm_conformance.mutants.registry import Port, mutant, mutant_around
-from mlm_spec import EmptySelectionError, log_likelihood
+from mlm_conformance.mutants.registry import Port, mutant_around
+from mlm_spec import log_likelihood
 
 Call = dict[str, Any]
-_HF = "https://github.com/huggingface/transformers"
 _SUM_CHECK = "sum_is_that_of_the_selected_log_likelihoods"
 _EXAMPLES_CHECK = "worked_examples_have_their_values"
 
@@ -35,20 +31,6 @@ def weights_are_divided_by_their_mean(correct: Port, call: Call) -> Any:
     """Weights are normalised by their mean over all positions, selected or not."""
     result, weights = correct(**call), call["weights"]
     return result if weights is None else result._replace(sum=result.sum / weights.mean())
-
-
-@mutant_around("MLM-OBJ-1", "loss", reduction=MEAN)
-def unselected_positions_count(correct: Port, call: Call) -> Any:
-    """A label that is to be ignored is read as id 0, and counts like any other."""
-    labels = call["labels"]
-    return correct(**{**call, "labels": np.where(labels == call["ignore_index"], 0, labels)})
-
-
-@mutant_around("MLM-OBJ-1", "loss", reduction=SUM)
-def ignored_rows_are_smoothed(correct: Port, call: Call) -> Any:
-    """The smoothing term of label smoothing is taken over every position."""
-    value, gradient = correct(**call)
-    return value - 0.01 * log_softmax(call["logits"]).mean(axis=-1).sum(), gradient
 
 
 @mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK)
@@ -79,6 +61,16 @@ def logits_of_the_position_before(correct: Port, call: Call) -> Any:
     logits = call["logits"]
     ready = np.where(call["selected"][..., None], np.roll(logits, 1, axis=1), logits)
     return correct(**{**call, "logits": ready})
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK)
+def terms_are_added_in_bfloat16(correct: Port, call: Call) -> Any:
+    """The terms are right, and their sum is kept in bfloat16."""
+    result, total = correct(**call), ml_dtypes.bfloat16(0.0)
+    weights = 1.0 if call["weights"] is None else call["weights"]
+    for term in (weights * result.log_likelihood)[call["selected"]]:
+        total = ml_dtypes.bfloat16(float(total) + float(term))
+    return result._replace(sum=np.float64(total))
 
 
 @mutant_around("MLM-OBJ-3", "score")
@@ -161,7 +153,7 @@ def targets_read_with_a_wrong_stride(correct: Port, call: Call) -> Any:
     return correct(**{**call, "targets": targets.reshape(-1)[at]})
 
 
-@mutant_around("MLM-OBJ-7", "score", url=f"{_HF}/issues/16711")
+@mutant_around("MLM-OBJ-7", "score", url="https://github.com/huggingface/transformers/issues/16711")
 def sum_of_nothing_is_nan(correct: Port, call: Call) -> Any:
     """The sum is count times a mean, and the mean of nothing is NaN."""
     result = correct(**call)
@@ -175,142 +167,6 @@ def gradient_of_nothing_is_nan(correct: Port, call: Call) -> Any:
     if result.count:
         return result
     return result._replace(grad_logits=np.full_like(result.grad_logits, np.nan))
-
-
-@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
-def mean_over_all_positions(correct: Port, call: Call) -> Any:
-    """The sum is divided by the number of positions, selected or not."""
-    value, gradient = correct(**call)
-    share = (call["labels"] != call["ignore_index"]).mean()
-    return value * share, (gradient * share).astype(gradient.dtype)
-
-
-@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN, url=f"{_HF}/issues/34242")
-def mean_of_row_means(correct: Port, call: Call) -> Any:
-    """The means of the rows are averaged, whatever their counts."""
-    _, gradient = correct(**call)
-    logits, labels = call["logits"], call["labels"]
-    rows = [r for r in range(len(labels)) if (labels[r] != call["ignore_index"]).any()]
-    parts = [
-        correct(**{**call, "logits": logits[r : r + 1], "labels": labels[r : r + 1]})[0]
-        for r in rows
-    ]
-    return np.mean(parts), gradient
-
-
-@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
-def gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
-    """The value is the mean, and the gradient was not divided."""
-    value, gradient = correct(**call)
-    return value, gradient * (call["labels"] != call["ignore_index"]).sum()
-
-
-@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
-def mean_with_an_epsilon_in_the_count(correct: Port, call: Call) -> Any:
-    """The sum is divided by count + 1e-3."""
-    value, gradient = correct(**call)
-    count = (call["labels"] != call["ignore_index"]).sum()
-    return value * (count / (count + 1e-3)), gradient
-
-
-@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
-def log_likelihood_for_a_loss(correct: Port, call: Call) -> Any:
-    """The loss has the sign of the log-likelihood."""
-    value, gradient = correct(**call)
-    return -value, -gradient
-
-
-@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
-def gradient_of_a_loss_points_upwards(correct: Port, call: Call) -> Any:
-    """The loss is right, and its gradient is that of the objective."""
-    value, gradient = correct(**call)
-    return value, -gradient
-
-
-@mutant_around("MLM-OBJ-9", "loss", reduction=SUM, url=f"{_HF}/issues/2491")
-def minus_one_is_ignored(correct: Port, call: Call) -> Any:
-    """−1 is ignored whatever index is asked for, and −100 counts from the end of the logits."""
-    labels = call["labels"] % call["logits"].shape[-1]
-    return correct(**{**call, "labels": labels, "ignore_index": -1})
-
-
-@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS)
-def divides_by_the_rows(correct: Port, call: Call) -> Any:
-    """The sum is divided by the number of rows."""
-    return correct(**{**call, "num_items": len(call["labels"])})
-
-
-@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/39648")
-def scaled_by_the_parallel_ranks(correct: Port, call: Call) -> Any:
-    """The loss is multiplied by the number of devices that share one model."""
-    value, gradient = correct(**call)
-    return 2 * value, 2 * gradient
-
-
-@mutant_around("MLM-OBJ-9", "head_loss", reduction=SUM)
-def head_loss_without_the_bias(correct: Port, call: Call) -> Any:
-    """The bias is not added to the logits."""
-    bias = call["bias"]
-    return correct(**{**call, "bias": None if bias is None else np.zeros_like(bias)})
-
-
-@mutant_around("MLM-OBJ-9", "head_loss", reduction=MEAN)
-def head_loss_over_all_positions(correct: Port, call: Call) -> Any:
-    """The sum is divided by the number of positions, selected or not."""
-    share = (call["labels"] != call["ignore_index"]).mean()
-    result = correct(**call)
-    return {**result, "loss": result["loss"] * share}
-
-
-@mutant_around("MLM-OBJ-9", "head_loss", reduction=NUM_ITEMS)
-def head_loss_gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
-    """The loss is divided by num_items, and the gradient of the weight was not."""
-    result = correct(**call)
-    return {**result, "grad_weight": result["grad_weight"] * call["num_items"]}
-
-
-@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
-def num_items_is_dropped(correct: Port, call: Call) -> Any:
-    """The global count is taken and not used: the loss is the mean of the call."""
-    return correct(**{**call, "num_items": int((call["labels"] != call["ignore_index"]).sum())})
-
-
-@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
-def gradient_drops_num_items(correct: Port, call: Call) -> Any:
-    """The loss is divided by num_items, and its gradient by the count of the call."""
-    value, _ = correct(**call)
-    own = int((call["labels"] != call["ignore_index"]).sum())
-    return value, correct(**{**call, "num_items": own})[1]
-
-
-def _empty(call: Call) -> bool:
-    return not (call["labels"] != call["ignore_index"]).any()
-
-
-@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN, url=f"{_HF}/issues/16711")
-def mean_of_nothing_is_nan(correct: Port, call: Call) -> Any:
-    """A mean over nothing is 0/0."""
-    return (np.float64(np.nan), np.zeros_like(call["logits"])) if _empty(call) else correct(**call)
-
-
-@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN)
-def mean_of_nothing_is_zero(correct: Port, call: Call) -> Any:
-    """A mean over nothing is 0.0, as if the model were perfect."""
-    return (np.float64(0.0), np.zeros_like(call["logits"])) if _empty(call) else correct(**call)
-
-
-@mutant_around("MLM-OBJ-11", "loss", reduction=SUM)
-def sum_loss_of_nothing_is_nan(correct: Port, call: Call) -> Any:
-    """The summed loss is count times a mean, and the mean of nothing is NaN."""
-    return (np.float64(np.nan), np.zeros_like(call["logits"])) if _empty(call) else correct(**call)
-
-
-@mutant_around("MLM-OBJ-11", "loss", reduction=NUM_ITEMS)
-def an_empty_micro_batch_is_refused(correct: Port, call: Call) -> Any:
-    """A micro-batch with nothing selected raises, though the global batch has something."""
-    if _empty(call):
-        raise EmptySelectionError("the count of selected positions", 0, "1 or more")
-    return correct(**call)
 
 
 @mutant_around("MLM-OBJ-12", "score")
@@ -329,8 +185,8 @@ def values_in_bfloat16(correct: Port, call: Call) -> Any:
     return result._replace(log_likelihood=result.log_likelihood.astype(ml_dtypes.bfloat16))
 
 
-@mutant("MLM-OBJ-12", "score")
-def everything_in_float32(logits: Any, targets: Any, selected: Any, weights: Any) -> Any:
+@mutant_around("MLM-OBJ-12", "score")
+def sums_are_always_float32(correct: Port, call: Call) -> Any:
     """The sum of float64 logits is kept in float32."""
-    result = mlm_spec.score(logits, targets, selected, weights)
+    result = correct(**call)
     return result._replace(sum=np.float32(result.sum))

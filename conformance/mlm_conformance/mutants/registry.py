@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mlm_conformance.mutants.correct import CORRECT, SUM
+from mlm_spec import InputError, MlmSpecError
 
 __all__ = ["REGISTERED", "Mutant", "mutant", "mutant_around", "mutant_with_state"]
 
@@ -36,8 +37,8 @@ class Mutant:
     ports : the methods it has; each of them breaks the requirement.
     about : one sentence, what is wrong.
     url : where a real program was wrong in this way; None where it is made up.
-    check : the name of the check that is there to catch it; None where the requirement has only
-        one on each of the ports.
+    check : the name of the check that is there to catch it, ``{}`` in it standing for the port;
+        None where the requirement has only one on each of the ports.
     """
 
     name: str
@@ -79,12 +80,16 @@ def mutant_around(
     check: str | None = None,
     url: str | None = None,
 ) -> Callable[[Port], Any]:
-    """Register a function (the correct port, its arguments by name) for one or several ports."""
+    """Register a function (the correct port, its arguments by name) for one or several ports.
+
+    Unless it is about chapter ERR, it gets good calls only; bad ones are refused as they should.
+    """
 
     def register(function: Port) -> Any:
         _register(function, requirement, ports, check, url)
         correct = CORRECT[reduction or SUM]
-        return _backend({p: _around(function, getattr(correct, p)) for p in ports}, reduction)
+        around = _around if requirement.startswith("MLM-ERR") else _around_good_calls
+        return _backend({p: around(function, getattr(correct, p)) for p in ports}, reduction)
 
     return register
 
@@ -118,6 +123,19 @@ def _register(
 def _backend(ports: dict[str, Port], reduction: str | None) -> SimpleNamespace:
     more = {} if reduction is None else {"loss_reduction": reduction}
     return SimpleNamespace(**ports, **more)
+
+
+def _around_good_calls(function: Port, correct: Port) -> Port:
+    def port(**call: Any) -> Any:
+        try:
+            correct(**call)
+        except InputError:
+            raise
+        except MlmSpecError:  # the mean of nothing, which some mutants are about
+            pass
+        return function(correct, call)
+
+    return port
 
 
 def _around(function: Port, correct: Port) -> Port:

@@ -20,7 +20,7 @@ from mlm_conformance.mutants.inside import (
     words_by,
 )
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around
-from mlm_spec import FixedCount, Span, Stream, masking, selection
+from mlm_spec import FixedCount, MaskingPolicy, Span, Stream, masking, selection
 from mlm_spec.selection import Source
 from mlm_spec.thresholds import below
 
@@ -93,7 +93,8 @@ def the_rest_is_selected(**call: Any) -> Any:
 @mutant("MLM-SEL-2", "mask")
 def the_rate_is_that_of_visible_changes(**call: Any) -> Any:
     """The rate is multiplied by the weight of the mask id."""
-    share = call["policy"].corruption.mask
+    policy = call["policy"]
+    share = policy.corruption.mask if isinstance(policy, MaskingPolicy) else 1
     return selected_with(call, below=lambda words, p: below(words, p * share))
 
 
@@ -334,9 +335,10 @@ def spans_reach_in_from_before_position_0(**call: Any) -> Any:
 @mutant("MLM-SEL-8", "mask")
 def only_candidates_start_spans(**call: Any) -> Any:
     """No span starts at an ineligible or special position."""
-    able = call["eligible"] & ~np.isin(call["tokens"], call["policy"].special_ids)
+    special = getattr(call["policy"], "special_ids", ())
 
     def anchor(source: Source, law: Span, *key: int) -> Any:
+        able = source.eligible & ~np.isin(source.tokens, special)
         return covered(source, law, *key, may_start=lambda start: is_there(source, able, start))
 
     return selected_with(call, span_anchor=anchor)

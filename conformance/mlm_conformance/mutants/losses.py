@@ -1,0 +1,195 @@
+"""Chapter OBJ on losses: backends with another denominator, another sign, or another gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlm_conformance.mutants.correct import MEAN, NUM_ITEMS, SUM
+from mlm_conformance.mutants.plain import log_softmax
+from mlm_conformance.mutants.registry import Port, mutant_around
+from mlm_spec import EmptySelectionError
+
+Call = dict[str, Any]
+_HF = "https://github.com/huggingface/transformers"
+
+
+def _count(call: Call) -> int:
+    return int((call["labels"] != call["ignore_index"]).sum())
+
+
+def _share(call: Call) -> Any:
+    """The part of the positions that is selected."""
+    return (call["labels"] != call["ignore_index"]).mean()
+
+
+@mutant_around("MLM-OBJ-1", "loss", reduction=MEAN)
+def unselected_positions_count(correct: Port, call: Call) -> Any:
+    """A label that is to be ignored is read as id 0, and counts like any other."""
+    labels = call["labels"]
+    return correct(**{**call, "labels": np.where(labels == call["ignore_index"], 0, labels)})
+
+
+@mutant_around("MLM-OBJ-1", "loss", reduction=SUM)
+def ignored_rows_are_smoothed(correct: Port, call: Call) -> Any:
+    """The smoothing term of label smoothing is taken over every position."""
+    value, gradient = correct(**call)
+    return value - 0.01 * log_softmax(call["logits"]).mean(axis=-1).sum(), gradient
+
+
+@mutant_around("MLM-OBJ-1", "head_loss", reduction=SUM)
+def a_term_of_all_hidden_states(correct: Port, call: Call) -> Any:
+    """A penalty on the size of the hidden states is taken over every position."""
+    result = correct(**call)
+    return {**result, "loss": result["loss"] + 1e-3 * np.square(call["hidden"]).mean()}
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def mean_over_all_positions(correct: Port, call: Call) -> Any:
+    """The sum is divided by the number of positions, selected or not."""
+    value, gradient = correct(**call)
+    share = _share(call)
+    return value * share, (gradient * share).astype(gradient.dtype)
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN, url=f"{_HF}/issues/34242")
+def mean_of_row_means(correct: Port, call: Call) -> Any:
+    """The means of the rows are averaged, whatever their counts."""
+    _, gradient = correct(**call)
+    logits, labels = call["logits"], call["labels"]
+    rows = [r for r in range(len(labels)) if (labels[r] != call["ignore_index"]).any()]
+    parts = [
+        correct(**{**call, "logits": logits[r : r + 1], "labels": labels[r : r + 1]})[0]
+        for r in rows
+    ]
+    return np.mean(parts), gradient
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
+    """The value is the mean, and the gradient was not divided."""
+    value, gradient = correct(**call)
+    return value, gradient * _count(call)
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def mean_with_an_epsilon_in_the_count(correct: Port, call: Call) -> Any:
+    """The sum is divided by count + 1e-3."""
+    value, gradient = correct(**call)
+    count = _count(call)
+    return value * (count / (count + 1e-3)), gradient
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
+def log_likelihood_for_a_loss(correct: Port, call: Call) -> Any:
+    """The loss has the sign of the log-likelihood."""
+    value, gradient = correct(**call)
+    return -value, -gradient
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
+def gradient_of_a_loss_points_upwards(correct: Port, call: Call) -> Any:
+    """The loss is right, and its gradient is that of the objective."""
+    value, gradient = correct(**call)
+    return value, -gradient
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=SUM, url=f"{_HF}/issues/2491")
+def minus_one_is_ignored(correct: Port, call: Call) -> Any:
+    """−1 is ignored whatever index is asked for, and −100 counts from the end of the logits."""
+    labels = call["labels"] % call["logits"].shape[-1]
+    return correct(**{**call, "labels": labels, "ignore_index": -1})
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS)
+def divides_by_the_rows(correct: Port, call: Call) -> Any:
+    """The sum is divided by the number of rows."""
+    return correct(**{**call, "num_items": len(call["labels"])})
+
+
+@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/39648")
+def scaled_by_the_parallel_ranks(correct: Port, call: Call) -> Any:
+    """The loss is multiplied by the number of devices that share one model."""
+    value, gradient = correct(**call)
+    return 2 * value, 2 * gradient
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=SUM)
+def head_loss_without_the_bias(correct: Port, call: Call) -> Any:
+    """The bias is not added to the logits."""
+    bias = call["bias"]
+    return correct(**{**call, "bias": None if bias is None else np.zeros_like(bias)})
+
+
+@mutant_around("MLM-OBJ-8", "head_loss", reduction=MEAN)
+def head_loss_over_all_positions(correct: Port, call: Call) -> Any:
+    """The sum is divided by the number of positions, selected or not."""
+    share = _share(call)
+    result = correct(**call)
+    return {**result, "loss": result["loss"] * share}
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=NUM_ITEMS)
+def head_loss_gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
+    """The loss is divided by num_items, and the gradient of the weight was not."""
+    result = correct(**call)
+    return {**result, "grad_weight": result["grad_weight"] * call["num_items"]}
+
+
+@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
+def num_items_is_dropped(correct: Port, call: Call) -> Any:
+    """The global count is taken and not used: the loss is the mean of the call."""
+    return correct(**{**call, "num_items": _count(call)})
+
+
+@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
+def gradient_drops_num_items(correct: Port, call: Call) -> Any:
+    """The loss is divided by num_items, and its gradient by the count of the call."""
+    value, _ = correct(**call)
+    own = _count(call)
+    return value, correct(**{**call, "num_items": own})[1]
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN, url=f"{_HF}/issues/16711")
+def mean_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """A mean over nothing is 0/0."""
+    return (
+        (np.float64(np.nan), np.zeros_like(call["logits"])) if not _count(call) else correct(**call)
+    )
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN)
+def mean_of_nothing_is_zero(correct: Port, call: Call) -> Any:
+    """A mean over nothing is 0.0, as if the model were perfect."""
+    return correct(**call) if _count(call) else (np.float64(0.0), None)
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=SUM)
+def sum_loss_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """The summed loss is count times a mean, and the mean of nothing is NaN."""
+    return (
+        (np.float64(np.nan), np.zeros_like(call["logits"])) if not _count(call) else correct(**call)
+    )
+
+
+@mutant_around("MLM-OBJ-11", "loss", reduction=NUM_ITEMS)
+def an_empty_micro_batch_is_refused(correct: Port, call: Call) -> Any:
+    """A micro-batch with nothing selected raises, though the global batch has something."""
+    if not _count(call):
+        raise EmptySelectionError("the count of selected positions", 0, "1 or more")
+    return correct(**call)
+
+
+@mutant_around("MLM-OBJ-11", "head_loss", reduction=MEAN)
+def head_mean_of_nothing_is_nan(correct: Port, call: Call) -> Any:
+    """A mean over nothing is 0/0."""
+    return correct(**call) if _count(call) else {"loss": np.float64(np.nan)}
+
+
+@mutant_around("MLM-OBJ-11", "head_loss", reduction=NUM_ITEMS)
+def head_loss_of_nothing_is_refused(correct: Port, call: Call) -> Any:
+    """A micro-batch with nothing selected raises, though the global batch has something."""
+    if not _count(call):
+        raise EmptySelectionError("the count of selected positions", 0, "1 or more")
+    return correct(**call)
