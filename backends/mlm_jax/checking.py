@@ -211,6 +211,7 @@ def explain_score(
     selected: Array,
     weights: Array | None,
     capacity: int | None = None,
+    targets_name: str = "targets",
 ) -> None:
     """Raise the documented error for a status that is one; else return.
 
@@ -222,7 +223,7 @@ def explain_score(
         return
     _refuse_overflow(status, selected, capacity)
     chosen, ids = np.asarray(selected), np.asarray(targets)
-    refuse_ids("targets", ids, logits.shape[-1], chosen)
+    refuse_ids(targets_name, ids, logits.shape[-1], chosen)
     if weights is not None:
         _refuse_not_finite("weights", weights, chosen)
     _refuse_logits("logits", np.asarray(logits)[chosen], ids[chosen], np.argwhere(chosen))

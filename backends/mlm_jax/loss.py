@@ -80,7 +80,7 @@ def loss(
     ones = np.ones(selected.shape, divisor.dtype)
     ids = checking.narrow_ids(np.asarray(labels))
     step = jitted_score_step(logits, ids, selected, ones, divisor=np.asarray(divisor))
-    checking.explain_score(int(step.status), logits, labels, selected, None)
+    checking.explain_score(int(step.status), logits, labels, selected, None, targets_name="labels")
     return np.asarray(step.sum)[()] / np.asarray(divisor)[()], step.grad_logits
 
 

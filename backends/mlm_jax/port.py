@@ -148,7 +148,9 @@ class JaxPort:
         selected = labels != ignore_index
         by = -denominator(selected, num_items, "mean")
         step = self._score(logits, labels, selected, None, divisor=by)
-        checking.explain_score(step["status"], logits, labels, selected, None)
+        checking.explain_score(
+            step["status"], logits, labels, selected, None, targets_name="labels"
+        )
         total = step["sum"]
         return {"loss": total / total.dtype.type(by), "grad_logits": step["grad_logits"]}
 

@@ -27,9 +27,18 @@ from mlm_conformance.cases.model import (
 )
 from mlm_conformance.cases.numbers import head_recipes, score_recipes
 from mlm_conformance.check import Context, Fixed, Violation, check, table
-from mlm_conformance.checks.common import equal_masks, expected_mask, field_of, score_truth
+from mlm_conformance.checks.bad_pairs import further_bad_calls, two_faults
+from mlm_conformance.checks.common import (
+    equal_masks,
+    expected_mask,
+    field_of,
+    masked,
+    score_truth,
+)
 from mlm_conformance.checks.head import bounds_of as head_bounds_of
 from mlm_spec import MaskedBatch, Status
+
+__all__: list[str] = []  # importing the module registers its checks
 
 _PORTS = ("mask", "score", "head")
 _ERRORS = {
@@ -63,7 +72,8 @@ def _refused(context: Context, case: BadCallCase) -> None:
 def _register_refusals() -> None:
     for requirement, errors in _ERRORS.items():
         for port in _PORTS:
-            cases = [Fixed(c) for c in bad_calls(port) if c.error in errors]
+            calls = (*bad_calls(port), *further_bad_calls(port))
+            cases = [Fixed(c) for c in calls if c.error in errors]
             if cases:
                 judge = _named(f"{port}_raises_{'_or_'.join(errors)}")
                 check(
@@ -159,7 +169,8 @@ def _register_for_each_port() -> None:
         for port in _PORTS:
             recipes = _some(port)
             if judge_of is _explained:
-                recipes = [Fixed(case) for case in bad_calls(port)]
+                calls = (*bad_calls(port), *further_bad_calls(port))
+                recipes = [Fixed(case) for case in calls]
             judge = _judge_named(name.format(port), judge_of)
             check(requirement, port=port, recipes=table(recipes), needs=(needs,), theorem=True)(
                 judge
@@ -279,6 +290,18 @@ def _sets_status(context: Context, case: StatusCase) -> None:
     context.require(same, f"{case.about}: status is {status}, should be {int(want)} ({want.name})")
 
 
+def _sets_the_first_status(context: Context, case: StatusCase) -> None:
+    """Of several faults the first sets its bit; whether later ones set theirs is left open."""
+    result = context.call(case.port, case.arguments)
+    status = int(field_of(result, "status", ()))
+    context.saw("statuses")
+    first = Status(case.status & -case.status)
+    known = status & first and not status & ~(case.status | Status.EMPTY)
+    context.require(
+        bool(known), f"{case.about}: status is {status}, should have {int(first)} ({first.name})"
+    )
+
+
 def _has_no_effect(context: Context, case: StatusCase) -> None:
     result = context.call(case.port, case.arguments)
     context.saw("faulty steps")
@@ -302,6 +325,14 @@ def _register_steps() -> None:
             needs=("statuses",),
             theorem=True,
         )(_judge_named(f"{port}_returns_its_status", _sets_status))
+        if port != "mask_step":
+            check(
+                "MLM-ERR-11",
+                port=port,
+                recipes=table([Fixed(case) for case in two_faults(port)]),
+                needs=("statuses",),
+                theorem=True,
+            )(_judge_named(f"{port}_returns_the_first_of_two_faults", _sets_the_first_status))
         check(
             "MLM-ERR-12",
             port=port,
@@ -421,6 +452,13 @@ def a_status_is_raised_when_it_is_read(context: Context, case: StatusCase) -> No
     )
 
 
+def _weights(case: ScoreCase | HeadCase) -> NDArray[Any]:
+    """The upstream weights, ones where there are none."""
+    if case.weights is None:
+        return np.ones(case.selected.shape, np.float32)
+    return case.weights.copy()
+
+
 @check(
     "MLM-ERR-14",
     port="score",
@@ -432,9 +470,10 @@ def a_status_is_raised_when_it_is_read(context: Context, case: StatusCase) -> No
 def bad_values_at_unselected_positions_are_no_error(context: Context, case: ScoreCase) -> None:
     other = ~case.selected
     context.saw("unselected", other.sum())
-    logits, targets = case.logits.copy(), case.targets.copy()
-    logits[other], targets[other] = np.nan, -100
-    result = context.call("score", replace(case, logits=logits, targets=targets).arguments())
+    logits, targets, weights = case.logits.copy(), case.targets.copy(), _weights(case)
+    logits[other], targets[other], weights[other] = np.nan, -100, np.nan
+    worse = replace(case, logits=logits, targets=targets, weights=weights)
+    result = context.call("score", worse.arguments())
     total = float(result["sum"])
     context.require(math.isfinite(total), f"sum is {total}, should be finite")
 
@@ -450,9 +489,24 @@ def bad_values_at_unselected_positions_are_no_error(context: Context, case: Scor
 def bad_states_at_unselected_positions_are_no_error(context: Context, case: HeadCase) -> None:
     other = ~case.selected
     context.saw("unselected", other.sum())
-    hidden, targets = case.hidden.copy(), case.targets.copy()
-    hidden[other], targets[other] = np.nan, -100
-    result = context.call("head", replace(case, hidden=hidden, targets=targets).arguments())
+    hidden, targets, weights = case.hidden.copy(), case.targets.copy(), _weights(case)
+    hidden[other], targets[other], weights[other] = np.nan, -100, np.nan
+    worse = replace(case, hidden=hidden, targets=targets, weights=weights)
+    result = context.call("head", worse.arguments())
     for name in ("sum", "grad_weight"):
         finite = np.isfinite(result[name].astype(np.float64)).all()
         context.require(finite, f"{name} is not finite")
+
+
+@check(
+    "MLM-ERR-15",
+    port="mask",
+    recipes=mask_recipes(laws=("bernoulli", "count", "span"), rates=("1/2",)),
+    needs=("selected",),
+    share=0.5,
+)
+def a_policy_that_looks_at_no_words_needs_none(context: Context, case: MaskCase) -> None:
+    plain = replace(case, word_id=None)
+    want = expected_mask(context, plain)
+    context.saw("selected", want.selected.sum())
+    equal_masks(context, "without word ids", masked(context, plain), want)

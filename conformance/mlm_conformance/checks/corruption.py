@@ -26,6 +26,8 @@ from mlm_conformance.checks.common import (
     masked,
 )
 
+__all__: list[str] = []  # importing the module registers its checks
+
 HALF = ("1/2",)
 EVERY = ("1",)
 

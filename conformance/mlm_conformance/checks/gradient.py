@@ -14,6 +14,8 @@ from mlm_conformance.check import Context, check
 from mlm_conformance.checks.common import field_of, score_truth
 from mlm_spec import logit_gradient
 
+__all__: list[str] = []  # importing the module registers its checks
+
 BATCHES = (*SMALL[2:], MEDIUM)
 FIELD = "grad_logits"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,47 @@ from numpy.typing import NDArray
 
 from mlm_conformance.bounds import HeadBounds, head_bounds
 from mlm_conformance.cases.model import HeadCase
-from mlm_conformance.cases.numbers import DTYPES, dtype_of, generator, head_recipes
+from mlm_conformance.cases.numbers import (
+    DTYPES,
+    HeadRecipe,
+    dtype_of,
+    generator,
+    head_recipes,
+)
 from mlm_conformance.check import Context, Fixed, Unmeasurable, check, table
-from mlm_conformance.checks.common import field_of
+from mlm_conformance.checks.common import besides, field_of
 from mlm_spec import HeadResult, logit_gradient
 
+__all__ = ["bounds_of"]
+
 Floats = NDArray[np.float64]
-ORDINARY = head_recipes()
+
+
+@dataclass(frozen=True, slots=True)
+class _ExcludedIds:
+    """A head recipe in which a bias of −∞ excludes about half of the ids that are no target."""
+
+    recipe: HeadRecipe
+
+    def build(self, run_seed: int) -> HeadCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = self.recipe.build(run_seed)
+        assert case.bias is not None
+        ids = np.arange(len(case.bias))
+        out = generator(run_seed, self.recipe.seed + 1).random(ids.shape) < 0.5
+        barred = out & ~np.isin(ids, case.targets)
+        bias = np.where(barred, -np.inf, case.bias.astype(np.float64)).astype(case.bias.dtype)
+        return replace(case, bias=bias, about=f"{case.about}, ids excluded")
+
+
+# Logits whose exponentials overflow; more ids than one block of a kernel holds; a bias of −∞.
+_HARD = (
+    HeadRecipe((2, 8, 16, 64), "float32", 400.0, "some", True, True, 0),
+    HeadRecipe((2, 8, 16, 64), "float64", 400.0, "some", True, True, 1),
+    HeadRecipe((1, 2, 2, 30522), "float32", 1.0, "all", True, True, 2),
+    _ExcludedIds(HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, True, 3)),
+)
+ORDINARY = besides(head_recipes(), _HARD)
 
 
 def _wide(array: NDArray[Any]) -> Floats:
@@ -69,7 +103,7 @@ def weight_receives_its_gradient(context: Context, case: HeadCase) -> None:
 @check(
     "MLM-HED-4",
     port="head",
-    recipes=head_recipes(biased=(True,)),
+    recipes=besides(head_recipes(biased=(True,)), _HARD),
     needs=("selected", "with bias", *DTYPES),
 )
 def bias_receives_its_gradient(context: Context, case: HeadCase) -> None:
@@ -94,8 +128,12 @@ def unselected_hidden_states_never_matter(context: Context, case: HeadCase) -> N
     hidden, targets = case.hidden.copy(), case.targets.copy()
     hidden[other] = generator(case.salt, 12).choice([np.nan, np.inf, -np.inf, 1e4])
     targets[other] = -100
+    weights = None if case.weights is None else case.weights.copy()
+    if weights is not None:
+        weights[other] = np.nan
+    moved = replace(case, hidden=hidden, targets=targets, weights=weights)
     clean = context.call("head", case.arguments())
-    dirty = context.call("head", replace(case, hidden=hidden, targets=targets).arguments())
+    dirty = context.call("head", moved.arguments())
     for name in clean:
         context.equal(f"{name} with other unselected states", dirty[name], clean[name])
     entries = field_of(clean, "grad_hidden", case.hidden.shape)[other]

@@ -16,6 +16,8 @@ from mlm_conformance.checks.common import field_of
 from mlm_conformance.checks.head import bounds_of
 from mlm_spec import head
 
+__all__: list[str] = []  # importing the module registers its checks
+
 IGNORE = -100
 SHAPES = ((2, 8, 16, 64),)
 RECIPES = head_recipes(SHAPES, ("float32",))

@@ -21,6 +21,8 @@ from mlm_conformance.check import Context, check
 from mlm_conformance.checks.common import field_of, score_truth
 from mlm_spec import log_likelihood
 
+__all__: list[str] = []  # importing the module registers its checks
+
 BATCHES = (*SMALL[2:], MEDIUM)
 PATTERNS = ("all", "some")
 # Narrow logits have a requirement of their own, MLM-LIK-9, on all families: so an implementation

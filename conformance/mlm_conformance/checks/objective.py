@@ -23,6 +23,8 @@ from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import field_of, masked, permuted, score_truth
 from mlm_spec import log_likelihood, logit_gradient
 
+__all__: list[str] = []  # importing the module registers its checks
+
 ORDINARY = ("normal", "equal", "ties", "likely")
 BATCHES = (*SMALL[2:], MEDIUM)
 

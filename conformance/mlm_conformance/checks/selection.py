@@ -28,6 +28,8 @@ from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, field_of, masked
 from mlm_spec import Corruption, FixedCount, MaskedBatch, MaskingPolicy, split_words
 
+__all__: list[str] = []  # importing the module registers its checks
+
 Places = NDArray[np.int64]
 ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
 

@@ -28,6 +28,7 @@ from mlm_spec import (
 )
 
 Call = dict[str, Any]
+_NEEDED, _NEEDLESS = "mask_raises_WordError", "a_policy_that_looks_at_no_words_needs_none"
 _OPTAX = "https://github.com/google-deepmind/optax/issues/1185"
 
 
@@ -116,6 +117,16 @@ def the_id_after_the_last_is_allowed(**call: Any) -> Any:
         return masking.mask(**call)
 
 
+@mutant_around("MLM-ERR-3", "mask")
+def only_eligible_tokens_are_looked_at(correct: Port, call: Call) -> Any:
+    """A token outside the vocabulary is let be where it is not eligible."""
+    tokens, able = call["tokens"], call["eligible"]
+    fit = isinstance(tokens, np.ndarray) and isinstance(able, np.ndarray)
+    if not fit or tokens.shape != able.shape or able.dtype != np.bool_:
+        return correct(**call)
+    return correct(**{**call, "tokens": np.where(able, tokens, 0).astype(tokens.dtype)})
+
+
 def _with_ids(call: Call, change: Any) -> Call:
     """The call with its targets changed by ``change(targets, V)``, if they are an array."""
     layer, targets = call.get("logits", call.get("weight")), call["targets"]
@@ -170,6 +181,19 @@ def nan_in_the_layer_becomes_0(correct: Port, call: Call) -> Any:
     return correct(**_cleaned(call, "weight", "bias"))
 
 
+@mutant_around("MLM-ERR-4", "head")
+def minus_infinity_in_the_layer_is_a_number(correct: Port, call: Call) -> Any:
+    """−∞ among the hidden states and in the weight is taken for a large number."""
+    return correct(**{**call, **{n: _bounded(call[n]) for n in ("hidden", "weight")}})
+
+
+def _bounded(values: Any) -> Any:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fV":
+        return values
+    wide = values.astype(np.float64)
+    return np.where(np.isneginf(wide), -1e3, wide).astype(values.dtype)
+
+
 @mutant_around("MLM-ERR-4", "score", "head")
 def nan_is_an_arithmetic_error(correct: Port, call: Call) -> Any:
     """NaN raises FloatingPointError."""
@@ -190,7 +214,7 @@ def no_support_is_uniform(correct: Port, call: Call) -> Any:
     return correct(**{**call, "logits": np.where(barred, zero, logits)})
 
 
-@mutant_around("MLM-ERR-5", "score")
+@mutant_around("MLM-ERR-5", "score", "head")
 def no_support_is_nan(correct: Port, call: Call) -> Any:
     """Logits that are all −∞ give NaN, which is 0/0."""
     try:
@@ -200,7 +224,7 @@ def no_support_is_nan(correct: Port, call: Call) -> Any:
         return nothing._replace(sum=np.float64(np.nan))
 
 
-@mutant_around("MLM-ERR-6", "score")
+@mutant_around("MLM-ERR-6", "score", "head")
 def an_impossible_target_is_minus_infinity(correct: Port, call: Call) -> Any:
     """A target with logit −∞ makes the sum −∞."""
     try:
@@ -210,7 +234,7 @@ def an_impossible_target_is_minus_infinity(correct: Port, call: Call) -> Any:
         return nothing._replace(sum=np.float64(-np.inf))
 
 
-@mutant_around("MLM-ERR-6", "score")
+@mutant_around("MLM-ERR-6", "score", "head")
 def an_impossible_target_has_no_support(correct: Port, call: Call) -> Any:
     """A target with logit −∞ raises NoSupportError, as if all logits were."""
     try:
@@ -317,6 +341,15 @@ def all_targets_are_looked_at(correct: Port, call: Call) -> Any:
     return result
 
 
+@mutant_around("MLM-ERR-14", "score", "head")
+def all_weights_are_looked_at(correct: Port, call: Call) -> Any:
+    """A weight that is NaN is refused, also where nothing is selected."""
+    result = correct(**call)
+    if call["weights"] is not None:
+        checking.check_finite("weights", call["weights"])
+    return result
+
+
 @mutant_around("MLM-ERR-14", "score")
 def all_logits_are_looked_at(correct: Port, call: Call) -> Any:
     """NaN is refused, also where nothing is selected."""
@@ -334,7 +367,16 @@ def all_hidden_states_are_looked_at(correct: Port, call: Call) -> Any:
     return result
 
 
-@mutant_around("MLM-ERR-15", "mask")
+@mutant_around("MLM-ERR-15", "mask", check=_NEEDLESS)
+def words_are_always_needed(correct: Port, call: Call) -> Any:
+    """Word ids are asked for whatever the policy says."""
+    result = correct(**call)
+    if call["word_id"] is None:
+        raise WordError("word_id", "None", "int32 (B, T)")
+    return result
+
+
+@mutant_around("MLM-ERR-15", "mask", check=_NEEDED)
 def missing_words_are_tokens(correct: Port, call: Call) -> Any:
     """Without word ids every token is a word."""
     if call["word_id"] is not None:
@@ -344,7 +386,7 @@ def missing_words_are_tokens(correct: Port, call: Call) -> Any:
     return correct(**{**call, "word_id": words})
 
 
-@mutant_around("MLM-ERR-15", "mask")
+@mutant_around("MLM-ERR-15", "mask", check=_NEEDED)
 def missing_words_are_a_policy_error(correct: Port, call: Call) -> Any:
     """A policy that needs words, without them, raises PolicyError."""
     try:
@@ -353,7 +395,7 @@ def missing_words_are_a_policy_error(correct: Port, call: Call) -> Any:
         raise PolicyError(error.where, error.got, error.expected) from None
 
 
-@mutant_around("MLM-ERR-15", "mask")
+@mutant_around("MLM-ERR-15", "mask", check=_NEEDED)
 def missing_words_change_the_law(correct: Port, call: Call) -> Any:
     """Without word ids the whole-word law becomes the Bernoulli law."""
     policy = call["policy"]

@@ -55,6 +55,48 @@ def the_head_counts_all_positions(correct: Port, call: Call) -> Any:
     return correct(**call)._replace(count=call["selected"].size)
 
 
+def _log_likelihoods(logits: Any, targets: Any) -> Any:
+    """log p of each target, from exponentials of the logits as they are."""
+    with np.errstate(all="ignore"):
+        total = np.exp(logits).sum(axis=-1).astype(np.float64)
+    return np.take_along_axis(logits, targets[:, None], axis=-1)[:, 0] - np.log(total)
+
+
+@mutant_around("MLM-HED-1", "head")
+def the_head_has_no_max_shift(correct: Port, call: Call) -> Any:
+    """Exponentials are taken of the logits as they are, and overflow."""
+    chosen, wide = call["selected"], np.promote_types(call["hidden"].dtype, np.float32)
+    logits = call["hidden"][chosen].astype(wide) @ call["weight"].astype(wide).T
+    if call["bias"] is not None:
+        logits = logits + call["bias"].astype(wide)
+    upstream = 1.0 if call["weights"] is None else call["weights"][chosen].astype(np.float64)
+    with np.errstate(all="ignore"):
+        nats = _log_likelihoods(logits, call["targets"][chosen].astype(np.int64))
+        return correct(**call)._replace(sum=np.sum(upstream * nats))
+
+
+@mutant_around("MLM-HED-1", "head")
+def ids_beyond_the_first_block_are_left_out(correct: Port, call: Call) -> Any:
+    """Ids from 8,192 on take no part, unless they are targets."""
+    result, bias = correct(**call), call["bias"]
+    far = np.arange(len(call["weight"])) >= 8192
+    far &= ~np.isin(np.arange(len(far)), call["targets"])
+    if bias is None or not far.any():
+        return result
+    out = np.where(far, -np.inf, bias.astype(np.float64)).astype(bias.dtype)
+    return result._replace(sum=correct(**{**call, "bias": out}).sum)
+
+
+@mutant_around("MLM-HED-1", "head")
+def an_excluded_id_lies_20_nats_down(correct: Port, call: Call) -> Any:
+    """A bias of −∞ is replaced by −20."""
+    bias = call["bias"]
+    if bias is None:
+        return correct(**call)
+    wide = bias.astype(np.float64)
+    return correct(**{**call, "bias": np.where(np.isneginf(wide), -20.0, wide).astype(bias.dtype)})
+
+
 @mutant_around("MLM-HED-2", "head")
 def the_last_ids_pass_nothing_back(correct: Port, call: Call) -> Any:
     """The product with the weight leaves out the last eighth of the vocabulary."""
@@ -105,6 +147,14 @@ def weight_gradient_without_weights(correct: Port, call: Call) -> Any:
     return correct(**call)._replace(grad_weight=gradient)
 
 
+@mutant_around("MLM-HED-3", "head")
+def weight_gradient_of_the_first_block(correct: Port, call: Call) -> Any:
+    """Ids from 8,192 on get no gradient."""
+    gradient = correct(**call).grad_weight.copy()
+    gradient[8192:] = 0
+    return correct(**call)._replace(grad_weight=gradient)
+
+
 @mutant_around("MLM-HED-4", "head")
 def bias_gradient_without_weights(correct: Port, call: Call) -> Any:
     """The weights of the positions do not enter the gradient of the bias."""
@@ -130,6 +180,15 @@ def hidden_states_are_masked_by_a_product(correct: Port, call: Call) -> Any:
         nothing = (0.0 * other).sum(axis=0)
     gradient = result.grad_weight.astype(np.float64) + nothing
     return result._replace(grad_weight=gradient.astype(result.grad_weight.dtype))
+
+
+@mutant_around("MLM-HED-5", "head")
+def weights_are_masked_by_a_product(correct: Port, call: Call) -> Any:
+    """The weights of all positions enter the sum, unselected ones times 0."""
+    result, weights = correct(**call), call["weights"]
+    if weights is None:
+        return result
+    return result._replace(sum=result.sum + (0.0 * weights[~call["selected"]]).sum())
 
 
 @mutant_around("MLM-HED-5", "head")

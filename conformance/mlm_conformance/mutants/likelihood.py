@@ -138,6 +138,23 @@ def one_hot_times_log_softmax(**call: Any) -> Any:
 
 
 @mutant("MLM-LIK-5", "score")
+def a_block_of_minus_infinity_is_nan(**call: Any) -> Any:
+    """A running maximum meets 16 ids of −∞ at once, and takes −∞ from −∞."""
+
+    def value(z: Any, t: Any) -> Any:
+        wide = z.astype(np.float64)
+        top, total = np.full(len(wide), -np.inf), np.zeros(len(wide))
+        for start in range(0, wide.shape[-1], 16):
+            block = wide[:, start : start + 16]
+            new = np.maximum(top, block.max(axis=-1))
+            total = total * np.exp(top - new) + np.exp(block - new[:, None]).sum(axis=-1)
+            top = new
+        return at_targets(wide, t) - top - np.log(total)
+
+    return _scored(call, value)
+
+
+@mutant("MLM-LIK-5", "score")
 def excluded_ids_lie_20_nats_down(**call: Any) -> Any:
     """A logit of −∞ is replaced by −20."""
 

@@ -20,30 +20,31 @@ Call = dict[str, Any]
 _CUT_OFF = (
     "https://github.com/JonasGeiping/cramming/blob/196c991/cramming/architectures/crammed_bert.py"
 )
+_STATUS, _FIRST = "{}_returns_its_status", "{}_returns_the_first_of_two_faults"
 _FAULTY, _GOOD = "a_faulty_{}_has_no_effect", "a_good_{}_has_its_effect"
 _STEPS = ("mask_step", "score_step", "head_step")
 
 
-@mutant_around("MLM-ERR-11", *_STEPS)
+@mutant_around("MLM-ERR-11", *_STEPS, check=_STATUS)
 def the_status_is_always_ok(correct: Port, call: Call) -> Any:
     """Nothing is reported."""
     return correct(**call)._replace(status=Status.OK)
 
 
-@mutant_around("MLM-ERR-11", *_STEPS)
+@mutant_around("MLM-ERR-11", *_STEPS, check=_STATUS)
 def nothing_selected_is_ok(correct: Port, call: Call) -> Any:
     """The bit for an empty selection is never set."""
     result = correct(**call)
     return result._replace(status=result.status & ~Status.EMPTY)
 
 
-@mutant_around("MLM-ERR-11", "score_step", "head_step")
+@mutant_around("MLM-ERR-11", "score_step", "head_step", check=_STATUS)
 def a_full_step_overflows(correct: Port, call: Call) -> Any:
     """As many selected positions as the capacity are one too many."""
     return correct(**{**call, "capacity": call["capacity"] - 1})
 
 
-@mutant_around("MLM-ERR-11", "score_step", "head_step", url=_CUT_OFF)
+@mutant_around("MLM-ERR-11", "score_step", "head_step", check=_STATUS, url=_CUT_OFF)
 def positions_beyond_the_capacity_are_dropped(correct: Port, call: Call) -> Any:
     """What does not fit is left out, and nobody is told."""
     return correct(**{**call, "selected": _first(call)})
@@ -57,7 +58,7 @@ def _first(call: Call) -> Any:
     return kept.reshape(call["selected"].shape)
 
 
-@mutant_around("MLM-ERR-11", *_STEPS)
+@mutant_around("MLM-ERR-11", *_STEPS, check=_STATUS)
 def a_step_raises_for_data(correct: Port, call: Call) -> Any:
     """A step raises at once, as a checked entry point does."""
     result = correct(**call)
@@ -66,12 +67,22 @@ def a_step_raises_for_data(correct: Port, call: Call) -> Any:
     return result
 
 
-@mutant_around("MLM-ERR-11", "score_step", "head_step")
+@mutant_around("MLM-ERR-11", "score_step", "head_step", check=_STATUS)
 def one_bit_for_all_faults(correct: Port, call: Call) -> Any:
     """Whatever is wrong, the status is NOT_FINITE."""
     result = correct(**call)
     faulty = result.status & ~Status.EMPTY
     return result._replace(status=Status.NOT_FINITE) if faulty else result
+
+
+@mutant_around("MLM-ERR-11", "score_step", "head_step", check=_FIRST)
+def the_last_of_several_faults_is_reported(correct: Port, call: Call) -> Any:
+    """A fault of the data hides that there are too many positions, and NaN an id out of range."""
+    result = correct(**call)
+    room = correct(**{**call, "capacity": call["selected"].size}).status & ~Status.EMPTY
+    valid = correct(**{**call, "targets": np.zeros_like(call["targets"])}).status & ~Status.EMPTY
+    later = room if result.status & Status.OVERFLOW else valid
+    return result._replace(status=later) if later else result
 
 
 @mutant_around("MLM-ERR-12", "score_step", "head_step", check=_FAULTY)
