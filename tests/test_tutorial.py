@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
-
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.results import RunReport
 from mlm_conformance.runner import run

@@ -333,9 +333,11 @@ def micro_batches_add_up_to_the_global_mean(context: Context, case: LossCase) ->
         context.saw("micro-batches")
     unit = arithmetic(case.logits.dtype.name).unit
     rounding = (len(case.labels) + 2) * unit * (abs(total) + bound)
-    context.within(
-        "accumulated loss", np.asarray(observed), total / count, (2 * bound + rounding) / count
-    )
+    parts = int((case.labels != case.ignore_index).any(axis=1).sum())
+    times = observed * count / total if total else 1.0
+    what = f"loss accumulated over {parts} micro-batches ({times:.3g} times the global mean)"
+    limit = (2 * bound + rounding) / count
+    context.within(what, np.asarray(observed), total / count, limit)
     if "grad_logits" in result:
         _gradient_within(context, case, gradient, count)
 

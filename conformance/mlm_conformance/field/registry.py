@@ -71,6 +71,10 @@ _WITH_COUNT = (
     "and num_items_in_batch, on which Trainer relies."
 )
 _WITHOUT_COUNT = "The same forward without num_items_in_batch, as in a training loop of one's own."
+_NO_POOL = (
+    "It has no option for the ids of random replacements; the suite's policy keeps special ids out "
+    "of them."
+)
 _WORDS = "Words of several tokens, given to it as character offsets that touch."
 _NO_WEIGHTS = {
     "MLM-COR-5": "in this mode it shows nothing but the mask token: it replaces the weights by "
@@ -201,14 +205,15 @@ PEERS: Sequence[Peer] = (
         "hf-collator",
         "torch_path",
         'return_tensors="pt"',
-        "Rate and weights as options; the special ids are the tokenizer's special tokens.",
+        "Rate and weights as options; the special ids are the tokenizer's special tokens. "
+        f"{_NO_POOL}",
         upstream=_HF_POOL,
     ),
     _collator(
         "hf-collator-numpy",
         "numpy_path",
         'return_tensors="np"',
-        "The same options on the other path, which is another implementation.",
+        f"The same options on the other path, which is another implementation. {_NO_POOL}",
         upstream=_HF_POOL,
     ),
     _collator(
@@ -230,14 +235,14 @@ PEERS: Sequence[Peer] = (
         "python_path",
         "Python path",
         "Called with arrays. Its own law is Bernoulli; ineligible positions are shown as an id "
-        "among unselectable_token_ids.",
+        f"among unselectable_token_ids. {_NO_POOL}",
     ),
     _keras(
         "keras-hub-tensorflow",
         "tensorflow_path",
         "TensorFlow path",
         "As in a tf.data pipeline. Its own law is a fixed count, ceil(rate * selectable tokens); "
-        "asked for a Bernoulli rate it is given that rate.",
+        f"asked for a Bernoulli rate it is given that rate. {_NO_POOL}",
     ),
 )
 

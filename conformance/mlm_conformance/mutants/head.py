@@ -88,13 +88,13 @@ def ids_beyond_the_first_block_are_left_out(correct: Port, call: Call) -> Any:
 
 
 @mutant_around("MLM-HED-1", "head")
-def an_excluded_id_lies_20_nats_down(correct: Port, call: Call) -> Any:
-    """A bias of −∞ is replaced by −20."""
+def an_excluded_id_takes_part(correct: Port, call: Call) -> Any:
+    """A bias of −∞ is taken for 0."""
     bias = call["bias"]
     if bias is None:
         return correct(**call)
     wide = bias.astype(np.float64)
-    return correct(**{**call, "bias": np.where(np.isneginf(wide), -20.0, wide).astype(bias.dtype)})
+    return correct(**{**call, "bias": np.where(np.isneginf(wide), 0.0, wide).astype(bias.dtype)})
 
 
 @mutant_around("MLM-HED-2", "head")
