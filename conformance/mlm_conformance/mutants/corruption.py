@@ -25,6 +25,40 @@ from mlm_spec import (
 from mlm_spec.selection import Source
 from mlm_spec.thresholds import below
 
+__all__ = [
+    "a_listed_pool_is_not_looked_at",
+    "a_masker_that_corrupts_neighbours",
+    "a_masker_that_draws_random_ids_anyway",
+    "a_masker_that_draws_special_ids",
+    "a_masker_whose_labels_are_its_inputs",
+    "a_span_has_kinds_by_token",
+    "a_special_first_piece_decides_the_kind",
+    "a_tenth_is_masked_anyway",
+    "an_id_past_the_last_is_drawn",
+    "eligibility_is_used_up",
+    "nothing_is_kept",
+    "originals_below_the_first_threshold",
+    "padding_is_corrupted",
+    "pieces_have_kinds_of_their_own",
+    "pieces_of_a_word_show_one_random_id",
+    "random_and_keep_are_swapped",
+    "random_ids_are_never_shown",
+    "random_ids_hit_other_positions",
+    "special_ids_are_drawn",
+    "targets_are_always_int64",
+    "targets_are_labels",
+    "targets_are_the_inputs",
+    "the_earliest_start_decides",
+    "the_kind_comes_from_the_span_stream",
+    "the_mask_id_is_never_shown",
+    "the_mask_id_overwrites_random_ids",
+    "the_original_is_never_drawn",
+    "the_second_draw_has_the_wrong_condition",
+    "the_word_of_the_id_decides_the_kind",
+    "the_word_of_the_selection_decides_the_kind",
+    "tokens_are_masked_in_place",
+]
+
 Call = dict[str, Any]
 _HF = "https://github.com/huggingface/transformers"
 _WEIGHT_1, _WEIGHT_0 = "mask_weight_1_shows_the_mask_id", "a_kind_of_weight_0_is_never_shown"

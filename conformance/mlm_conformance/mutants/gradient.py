@@ -11,6 +11,29 @@ from mlm_conformance.mutants.plain import softmax
 from mlm_conformance.mutants.registry import Port, mutant_around
 from mlm_spec import logit_gradient
 
+__all__ = [
+    "a_trace_of_gradient_is_everywhere",
+    "a_weight_of_0_leaves_a_trace",
+    "every_position_has_the_mean_weight",
+    "excluded_ids_are_smoothed",
+    "excluded_ids_have_a_gradient_of_nan",
+    "gradient_in_float32",
+    "gradient_is_zero",
+    "gradient_of_the_loss",
+    "gradient_of_the_selected_rows_only",
+    "gradient_without_max_shift",
+    "gradient_without_weights",
+    "improbable_targets_have_no_gradient",
+    "probabilities_in_bfloat16",
+    "small_entries_are_filtered",
+    "targets_of_the_other_half_are_lost",
+    "the_target_has_p_for_its_gradient",
+    "the_target_is_minus_p_like_the_others",
+    "unselected_positions_are_pushed_down",
+    "weights_are_applied_twice",
+    "weights_lose_their_sign",
+]
+
 Call = dict[str, Any]
 _SCALES, _LINEAR = "upstream_weights_scale_their_position", "gradient_is_linear_in_the_weights"
 _FILTER = "https://github.com/apple/ml-cross-entropy/pull/18"

@@ -10,6 +10,36 @@ import numpy as np
 from mlm_conformance.mutants.registry import Port, mutant_around
 from mlm_spec import logit_gradient
 
+__all__ = [
+    "a_bias_gradient_without_a_bias",
+    "a_product_without_rows_fails",
+    "all_logits_are_formed",
+    "an_excluded_id_takes_part",
+    "bias_gets_no_gradient",
+    "bias_gradient_without_weights",
+    "gradient_of_another_position",
+    "gradients_are_float32",
+    "gradients_of_nothing_are_nan",
+    "hidden_gradient_is_not_cleared",
+    "hidden_states_are_masked_by_a_product",
+    "ids_beyond_the_first_block_are_left_out",
+    "partial_sums_in_bfloat16",
+    "products_in_fewer_bits",
+    "the_bias_is_left_out",
+    "the_head_counts_all_positions",
+    "the_head_divides_by_its_count",
+    "the_head_has_no_max_shift",
+    "the_head_ignores_weights",
+    "the_last_ids_pass_nothing_back",
+    "the_sum_has_the_dtype_of_the_states",
+    "weight_gradient_is_a_mean",
+    "weight_gradient_is_transposed",
+    "weight_gradient_of_targets_only",
+    "weight_gradient_of_the_first_block",
+    "weight_gradient_without_weights",
+    "weights_are_masked_by_a_product",
+]
+
 Call = dict[str, Any]
 _BIAS = "https://github.com/apple/ml-cross-entropy/issues/52"
 _FILTER = "https://github.com/apple/ml-cross-entropy/pull/18"

@@ -1,4 +1,4 @@
-"""Ways to be wrong inside the reference's masking, for the length of one call.
+"""Ways to be wrong inside the reference, for the length of one call.
 
 Each of them replaces names of the reference's modules while the call runs, and puts them back:
 whatever expects the right answer in the same process gets it.
@@ -22,6 +22,7 @@ from mlm_spec import (
     Stream,
     corruption,
     masking,
+    objective,
     random_words,
     selection,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "is_there",
     "keyed",
     "masked_from",
+    "scored_with",
     "selected_with",
     "shown_with",
     "streams",
@@ -74,6 +76,12 @@ def shown_with(call: Call, **names: Any) -> Any:
     """The reference's masks, with other functions in its module of corruption."""
     with patch.multiple(corruption, **names):
         return mlm_spec.mask(**call)
+
+
+def scored_with(call: Call, value: Callable[[Any, Any], Any]) -> Any:
+    """The reference's score, with another log-likelihood of logits (N, V) and targets (N,)."""
+    with np.errstate(all="ignore"), patch.multiple(objective, log_likelihood=value):
+        return mlm_spec.score(**call)
 
 
 def words_by(change: Callable[..., Any]) -> Words:

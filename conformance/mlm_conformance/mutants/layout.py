@@ -19,6 +19,18 @@ from mlm_conformance.mutants.registry import Port, mutant, mutant_around
 from mlm_spec import Span, selection
 from mlm_spec.selection import Source
 
+__all__ = [
+    "a_packed_row_is_one_sequence",
+    "a_share_of_the_padded_length",
+    "positions_count_from_the_window",
+    "rows_share_a_budget",
+    "spans_start_inside_the_window",
+    "the_batch_size_is_in_the_seed",
+    "the_column_is_the_position",
+    "the_place_in_the_packed_row_is_the_position",
+    "the_row_is_in_the_counter",
+]
+
 Call = dict[str, Any]
 
 

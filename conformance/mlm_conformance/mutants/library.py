@@ -15,8 +15,10 @@ from mlm_conformance.mutants import (
     losses,
     objective,
     policies,
+    refusals,
     selection,
     steps,
+    vocabulary,
     words,
 )
 from mlm_conformance.mutants.registry import REGISTERED, Mutant
@@ -34,8 +36,10 @@ __all__ = [
     "losses",
     "objective",
     "policies",
+    "refusals",
     "selection",
     "steps",
+    "vocabulary",
     "words",
 ]
 

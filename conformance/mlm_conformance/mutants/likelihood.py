@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
 
-import mlm_spec
-from mlm_conformance.mutants.correct import MEAN, SUM
+from mlm_conformance.mutants.inside import scored_with
 from mlm_conformance.mutants.plain import at_targets, log_softmax, softmax
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around
-from mlm_spec import log_likelihood, objective
+from mlm_spec import log_likelihood
+
+__all__ = [
+    "a_block_of_minus_infinity_is_nan",
+    "a_constant_in_the_logarithm",
+    "a_temperature",
+    "axes_of_one_are_squeezed",
+    "every_position_has_a_value",
+    "excluded_ids_lie_20_nats_down",
+    "float32_for_float64_logits",
+    "labels_smoothed",
+    "log_of_p_plus_1e_9",
+    "log_of_the_softmax",
+    "log_softmax_in_bfloat16",
+    "logits_capped_at_100",
+    "logits_rounded_to_bfloat16",
+    "narrow_differences_stay_narrow",
+    "narrow_logits_are_summed_in_bfloat16",
+    "narrow_logits_are_summed_in_float16",
+    "one_hot_times_log_softmax",
+    "one_id_is_a_sigmoid",
+    "p_clipped_at_1e_7",
+    "p_clipped_below_1",
+    "softmax_without_max_shift",
+    "the_sum_is_rounded_to_bfloat16",
+    "two_ids_are_a_sigmoid",
+    "unselected_positions_are_minus_infinity",
+]
 
 Call = dict[str, Any]
 _BF16 = ml_dtypes.bfloat16
@@ -23,14 +48,6 @@ _OFFSET, _CONSTANT = (
 )
 _ONE_ID = "a_vocabulary_of_one_id_has_value_and_gradient_zero"
 _TWO_IDS = "one_position_and_two_ids_are_nothing_special"
-_457 = "https://github.com/mosaicml/examples/issues/457"
-_PADDED = "https://github.com/apple/ml-cross-entropy/pull/59"
-
-
-def _scored(call: Call, value: Callable[[Any, Any], Any]) -> Any:
-    """The reference's score, with another log-likelihood of logits (N, V) and targets (N,)."""
-    with np.errstate(all="ignore"), patch.multiple(objective, log_likelihood=value):
-        return mlm_spec.score(**call)
 
 
 def _rounded(values: Any, dtype: Any) -> Any:
@@ -40,13 +57,13 @@ def _rounded(values: Any, dtype: Any) -> Any:
 @mutant("MLM-LIK-1", "score")
 def log_softmax_in_bfloat16(**call: Any) -> Any:
     """The log-softmax is rounded to bfloat16 before the target is picked."""
-    return _scored(call, lambda z, t: at_targets(_rounded(log_softmax(z), _BF16), t))
+    return scored_with(call, lambda z, t: at_targets(_rounded(log_softmax(z), _BF16), t))
 
 
 @mutant("MLM-LIK-1", "score")
 def logits_rounded_to_bfloat16(**call: Any) -> Any:
     """Logits are brought to bfloat16 on the way."""
-    return _scored(call, lambda z, t: log_likelihood(_rounded(z, _BF16), t))
+    return scored_with(call, lambda z, t: log_likelihood(_rounded(z, _BF16), t))
 
 
 @mutant("MLM-LIK-1", "score")
@@ -57,19 +74,19 @@ def labels_smoothed(**call: Any) -> Any:
         log_p = log_softmax(z)
         return 0.99 * at_targets(log_p, t) + 0.01 * log_p.mean(axis=-1)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant("MLM-LIK-1", "score")
 def a_temperature(**call: Any) -> Any:
     """Logits are divided by 1.001."""
-    return _scored(call, lambda z, t: log_likelihood(z.astype(np.float64) / 1.001, t))
+    return scored_with(call, lambda z, t: log_likelihood(z.astype(np.float64) / 1.001, t))
 
 
 @mutant("MLM-LIK-1", "score")
 def float32_for_float64_logits(**call: Any) -> Any:
     """Float64 logits are accumulated in float32."""
-    return _scored(call, lambda z, t: log_likelihood(_rounded(z, np.float32), t))
+    return scored_with(call, lambda z, t: log_likelihood(_rounded(z, np.float32), t))
 
 
 def _without_shift(z: Any, t: Any) -> Any:
@@ -80,31 +97,33 @@ def _without_shift(z: Any, t: Any) -> Any:
 @mutant("MLM-LIK-2", "score", check=_OFFSET)
 def softmax_without_max_shift(**call: Any) -> Any:
     """Exponentials are taken of the logits as they are, and overflow."""
-    return _scored(call, _without_shift)
+    return scored_with(call, _without_shift)
 
 
 @mutant("MLM-LIK-2", "score", check=_CONSTANT)
 def logits_capped_at_100(**call: Any) -> Any:
     """Logits are clipped to −100 … 100, so that exponentials do not overflow."""
-    return _scored(call, lambda z, t: log_likelihood(np.clip(z.astype(np.float64), -100, 100), t))
+    return scored_with(
+        call, lambda z, t: log_likelihood(np.clip(z.astype(np.float64), -100, 100), t)
+    )
 
 
 @mutant("MLM-LIK-3", "score")
 def log_of_the_softmax(**call: Any) -> Any:
     """The logarithm is taken of a probability in float32, which may be 0."""
-    return _scored(call, lambda z, t: np.log(at_targets(softmax(z).astype(np.float32), t)))
+    return scored_with(call, lambda z, t: np.log(at_targets(softmax(z).astype(np.float32), t)))
 
 
 @mutant("MLM-LIK-3", "score")
 def log_of_p_plus_1e_9(**call: Any) -> Any:
     """1e-9 is added to the probability."""
-    return _scored(call, lambda z, t: np.log(at_targets(softmax(z), t) + 1e-9))
+    return scored_with(call, lambda z, t: np.log(at_targets(softmax(z), t) + 1e-9))
 
 
 @mutant("MLM-LIK-3", "score")
 def p_clipped_at_1e_7(**call: Any) -> Any:
     """Probabilities below 1e-7 are taken for 1e-7."""
-    return _scored(call, lambda z, t: np.log(np.maximum(at_targets(softmax(z), t), 1e-7)))
+    return scored_with(call, lambda z, t: np.log(np.maximum(at_targets(softmax(z), t), 1e-7)))
 
 
 @mutant("MLM-LIK-4", "score")
@@ -117,13 +136,13 @@ def the_sum_is_rounded_to_bfloat16(**call: Any) -> Any:
         total = _rounded(np.exp(wide - top[:, None]).sum(axis=-1), _BF16)
         return at_targets(wide, t) - top - np.log(total)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant("MLM-LIK-4", "score")
 def p_clipped_below_1(**call: Any) -> Any:
     """Probabilities above 1 − 1e-7 are taken for 1 − 1e-7."""
-    return _scored(call, lambda z, t: np.minimum(log_likelihood(z, t), np.log1p(-1e-7)))
+    return scored_with(call, lambda z, t: np.minimum(log_likelihood(z, t), np.log1p(-1e-7)))
 
 
 @mutant("MLM-LIK-5", "score")
@@ -134,7 +153,7 @@ def one_hot_times_log_softmax(**call: Any) -> Any:
         one_hot = np.arange(z.shape[-1]) == t[:, None]
         return (one_hot * log_softmax(z)).sum(axis=-1)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant("MLM-LIK-5", "score")
@@ -151,7 +170,7 @@ def a_block_of_minus_infinity_is_nan(**call: Any) -> Any:
             top = new
         return at_targets(wide, t) - top - np.log(total)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant("MLM-LIK-5", "score")
@@ -162,88 +181,7 @@ def excluded_ids_lie_20_nats_down(**call: Any) -> Any:
         wide = z.astype(np.float64)
         return log_likelihood(np.where(np.isneginf(wide), -20.0, wide), t)
 
-    return _scored(call, value)
-
-
-def _with_padding(z: Any, block: int = 128) -> Any:
-    """Logits with ids of logit 0 behind the last, up to a multiple of ``block``."""
-    more = -z.shape[-1] % block
-    wide = z.astype(np.float64)
-    return np.concatenate([wide, np.zeros((*z.shape[:-1], more))], axis=-1)
-
-
-@mutant("MLM-LIK-6", "score", url=_PADDED)
-def padded_ids_in_the_softmax(**call: Any) -> Any:
-    """The vocabulary is padded to a multiple of 128, and the padding takes part."""
-    return _scored(call, lambda z, t: log_likelihood(_with_padding(z), t))
-
-
-@mutant("MLM-LIK-6", "score")
-def the_last_id_is_left_out(**call: Any) -> Any:
-    """The sum of exponentials stops before the last id."""
-
-    def value(z: Any, t: Any) -> Any:
-        wide = z.astype(np.float64)
-        top = wide.max(axis=-1)
-        total = np.exp(wide[:, :-1] - top[:, None]).sum(axis=-1)
-        return at_targets(wide, t) - top - np.log(total)
-
-    return _scored(call, value)
-
-
-@mutant("MLM-LIK-6", "score")
-def the_last_block_is_cut_short(**call: Any) -> Any:
-    """Only whole blocks of 1,024 ids are added up."""
-
-    def value(z: Any, t: Any) -> Any:
-        wide = z.astype(np.float64)
-        top = wide.max(axis=-1)
-        whole = wide.shape[-1] // 1024 * 1024 or wide.shape[-1]
-        total = np.exp(wide[:, :whole] - top[:, None]).sum(axis=-1)
-        return at_targets(wide, t) - top - np.log(total)
-
-    return _scored(call, value)
-
-
-@mutant("MLM-LIK-6", "score", url=_457)
-def id_0_scores_nothing(**call: Any) -> Any:
-    """A target that is id 0 has the value 0."""
-    return _scored(call, lambda z, t: np.where(t == 0, 0.0, log_likelihood(z, t)))
-
-
-@mutant_around("MLM-LIK-6", "loss", reduction=MEAN, url=_457)
-def labels_above_0_only(correct: Port, call: Call) -> Any:
-    """Positions are selected by ``labels > 0``, so id 0 is never scored."""
-    labels = np.where(call["labels"] == 0, call["ignore_index"], call["labels"])
-    if (labels == call["ignore_index"]).all():
-        return np.float64(np.nan)
-    return correct(**{**call, "labels": labels})
-
-
-@mutant_around("MLM-LIK-6", "loss", reduction=SUM, url=_PADDED)
-def padded_ids_in_the_loss(correct: Port, call: Call) -> Any:
-    """The vocabulary is padded to a multiple of 128, and the padding takes part."""
-    value, gradient = correct(**{**call, "logits": _with_padding(call["logits"])})
-    return value, gradient[..., : call["logits"].shape[-1]].astype(call["logits"].dtype)
-
-
-@mutant("MLM-LIK-7", "score")
-def id_0_is_padding(**call: Any) -> Any:
-    """Id 0 takes no part in the sum, since it is padding elsewhere."""
-
-    def value(z: Any, t: Any) -> Any:
-        wide = z.astype(np.float64)
-        if wide.shape[-1] > 1:
-            wide[:, 0] = np.where(t == 0, wide[:, 0], -np.inf)
-        return log_likelihood(wide, t)
-
-    return _scored(call, value)
-
-
-@mutant("MLM-LIK-7", "score")
-def the_last_id_is_a_sentinel(**call: Any) -> Any:
-    """A target that is the last id has the value 0."""
-    return _scored(call, lambda z, t: np.where(t == z.shape[-1] - 1, 0.0, log_likelihood(z, t)))
+    return scored_with(call, value)
 
 
 def _unselected(result: Any, call: Call, values: Any) -> Any:
@@ -285,13 +223,13 @@ def _narrow_only(value: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 @mutant("MLM-LIK-9", "score")
 def narrow_logits_are_summed_in_bfloat16(**call: Any) -> Any:
     """The exponentials of narrow logits are added up in bfloat16."""
-    return _scored(call, _narrow_only(_sum_in(_BF16)))
+    return scored_with(call, _narrow_only(_sum_in(_BF16)))
 
 
 @mutant("MLM-LIK-9", "score")
 def narrow_logits_are_summed_in_float16(**call: Any) -> Any:
     """The exponentials of narrow logits are added up in float16."""
-    return _scored(call, _narrow_only(_sum_in(np.float16)))
+    return scored_with(call, _narrow_only(_sum_in(np.float16)))
 
 
 @mutant("MLM-LIK-9", "score")
@@ -302,7 +240,7 @@ def narrow_differences_stay_narrow(**call: Any) -> Any:
         wide = z.astype(np.float64)
         return log_likelihood(_rounded(wide - wide.max(axis=-1, keepdims=True), z.dtype), t)
 
-    return _scored(call, _narrow_only(value))
+    return scored_with(call, _narrow_only(value))
 
 
 @mutant("MLM-LIK-10", "score", check=_ONE_ID)
@@ -315,7 +253,7 @@ def a_constant_in_the_logarithm(**call: Any) -> Any:
         total = np.exp(wide - top[:, None]).sum(axis=-1) + 1e-10
         return at_targets(wide, t) - top - np.log(total)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant("MLM-LIK-10", "score", check=_ONE_ID)
@@ -326,7 +264,7 @@ def one_id_is_a_sigmoid(**call: Any) -> Any:
         wide = z.astype(np.float64)
         return -np.log1p(np.exp(-wide[:, 0])) if z.shape[-1] == 1 else log_likelihood(z, t)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant("MLM-LIK-10", "score", check=_TWO_IDS)
@@ -337,7 +275,7 @@ def two_ids_are_a_sigmoid(**call: Any) -> Any:
         own = at_targets(z.astype(np.float64), t)
         return -np.log1p(np.exp(-own)) if z.shape[-1] == 2 else log_likelihood(z, t)
 
-    return _scored(call, value)
+    return scored_with(call, value)
 
 
 @mutant_around("MLM-LIK-10", "score", check=_TWO_IDS)

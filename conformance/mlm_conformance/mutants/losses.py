@@ -11,6 +11,32 @@ from mlm_conformance.mutants.plain import log_softmax
 from mlm_conformance.mutants.registry import Port, mutant_around
 from mlm_spec import EmptySelectionError
 
+__all__ = [
+    "a_term_of_all_hidden_states",
+    "an_empty_micro_batch_is_refused",
+    "divides_by_the_rows",
+    "gradient_drops_num_items",
+    "gradient_is_that_of_the_sum",
+    "gradient_of_a_loss_points_upwards",
+    "head_loss_gradient_is_that_of_the_sum",
+    "head_loss_of_nothing_is_refused",
+    "head_loss_over_all_positions",
+    "head_loss_without_the_bias",
+    "head_mean_of_nothing_is_nan",
+    "ignored_rows_are_smoothed",
+    "log_likelihood_for_a_loss",
+    "mean_of_nothing_is_nan",
+    "mean_of_nothing_is_zero",
+    "mean_of_row_means",
+    "mean_over_all_positions",
+    "mean_with_an_epsilon_in_the_count",
+    "minus_one_is_ignored",
+    "num_items_is_dropped",
+    "scaled_by_the_parallel_ranks",
+    "sum_loss_of_nothing_is_nan",
+    "unselected_positions_count",
+]
+
 Call = dict[str, Any]
 _HF = "https://github.com/huggingface/transformers"
 

@@ -10,6 +10,30 @@ import numpy as np
 from mlm_conformance.mutants.registry import Port, mutant_around
 from mlm_spec import log_likelihood
 
+__all__ = [
+    "a_product_masks_the_sum",
+    "count_is_at_least_one",
+    "count_of_non_zero_weights",
+    "count_skips_id_0",
+    "count_with_an_epsilon",
+    "divides_by_its_own_count",
+    "gradient_of_nothing_is_nan",
+    "logits_of_the_position_before",
+    "mean_in_place_of_the_sum",
+    "positions_beyond_a_multiple_of_8_are_dropped",
+    "selected_is_what_changed",
+    "sum_in_bits",
+    "sum_in_the_dtype_of_the_logits",
+    "sum_of_nothing_is_nan",
+    "sums_are_always_float32",
+    "targets_read_with_a_wrong_stride",
+    "terms_are_added_in_bfloat16",
+    "values_in_bfloat16",
+    "weights_are_divided_by_their_mean",
+    "weights_do_nothing",
+    "weights_of_the_first_row_for_all",
+]
+
 Call = dict[str, Any]
 _SUM_CHECK = "sum_is_that_of_the_selected_log_likelihoods"
 _EXAMPLES_CHECK = "worked_examples_have_their_values"

@@ -9,6 +9,17 @@ from typing import Any
 from mlm_conformance.mutants.registry import mutant
 from mlm_spec import Corruption, MaskingPolicy, PolicyError
 
+__all__ = [
+    "a_law_of_any_name_is_bernoulli",
+    "a_list_for_a_pool_is_sorted",
+    "a_pool_of_one_is_refused",
+    "a_wrong_policy_is_any_error",
+    "floats_are_probabilities",
+    "kinds_need_not_add_up",
+    "the_normal_form_is_none",
+    "unknown_fields_are_dropped",
+]
+
 
 def _normal(fields: Mapping[str, Any]) -> dict[str, Any]:
     return MaskingPolicy.from_mapping(fields).to_mapping()

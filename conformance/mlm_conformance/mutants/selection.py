@@ -24,6 +24,47 @@ from mlm_spec import FixedCount, MaskingPolicy, Span, Stream, masking, selection
 from mlm_spec.selection import Source
 from mlm_spec.thresholds import below
 
+__all__ = [
+    "a_count_leaves_one_as_context",
+    "a_count_with_one_more",
+    "a_count_without_its_cap",
+    "a_count_without_its_floor",
+    "a_masker_that_selects_padding",
+    "a_masker_that_selects_special_ids",
+    "a_rate_of_1_selects_nothing",
+    "a_special_first_piece_decides",
+    "eligibility_is_not_looked_at",
+    "equal_words_go_by_column",
+    "halves_go_to_even",
+    "halves_go_up",
+    "only_candidates_are_counted",
+    "only_candidates_start_spans",
+    "only_first_pieces_are_selected",
+    "padding_is_counted",
+    "padding_is_selected",
+    "pieces_decide_apart",
+    "ranks_are_those_of_the_token_stream",
+    "something_is_always_selected",
+    "spans_one_too_long",
+    "spans_reach_in_from_before_position_0",
+    "spans_start_in_the_token_stream",
+    "special_ids_are_counted",
+    "special_ids_are_selected",
+    "the_ceiling_is_rounded",
+    "the_first_candidates_are_selected",
+    "the_largest_words_are_selected",
+    "the_last_piece_decides",
+    "the_longest_span_is_never_drawn",
+    "the_number_of_the_word_decides",
+    "the_rank_stream_selects",
+    "the_rate_is_that_of_visible_changes",
+    "the_rest_is_selected",
+    "the_second_word_selects",
+    "the_word_of_the_start_is_that_of_the_length",
+    "words_are_decided_in_the_token_stream",
+    "words_are_ranked_in_float32",
+]
+
 Call = dict[str, Any]
 _HF = "https://github.com/huggingface/transformers"
 _SMALLEST, _TIES = "the_smallest_words_are_selected", "equal_words_go_to_the_smaller_position"

@@ -16,6 +16,29 @@ from mlm_spec import (
     Status,
 )
 
+__all__ = [
+    "a_fault_makes_the_sum_nan",
+    "a_faulty_batch_has_no_targets",
+    "a_faulty_batch_is_masked_anyway",
+    "a_full_step_overflows",
+    "a_mask_step_does_nothing",
+    "a_status_is_compared_as_a_whole",
+    "a_step_has_a_mean",
+    "a_step_raises_for_data",
+    "an_empty_step_always_raises",
+    "an_empty_step_never_raises",
+    "an_overflow_returns_what_fits",
+    "every_fault_is_a_capacity_error",
+    "nothing_is_ever_raised",
+    "nothing_selected_is_ok",
+    "one_bit_for_all_faults",
+    "positions_beyond_the_capacity_are_dropped",
+    "steps_do_nothing",
+    "the_last_bit_is_raised_first",
+    "the_last_of_several_faults_is_reported",
+    "the_status_is_always_ok",
+]
+
 Call = dict[str, Any]
 _CUT_OFF = (
     "https://github.com/JonasGeiping/cramming/blob/196c991/cramming/architectures/crammed_bert.py"

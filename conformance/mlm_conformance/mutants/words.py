@@ -16,6 +16,41 @@ from mlm_conformance.mutants.inside import keyed, masked_from, shown_with
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around, mutant_with_state
 from mlm_spec import Stream, corruption, random_words, selection, threefry4x32, thresholds
 
+__all__ = [
+    "a_cache_without_the_epoch",
+    "a_float_times_the_size",
+    "a_refused_word_gives_index_0",
+    "a_word_modulo_the_size",
+    "advances_the_global_generator",
+    "compares_in_float32",
+    "counter_without_its_tag",
+    "counts_its_calls",
+    "draws_from_the_global_generator",
+    "epoch_added_to_the_seed",
+    "epoch_cut_to_32_bits",
+    "every_epoch_has_the_same_masks",
+    "no_key_after_the_last_round",
+    "no_parity_constant",
+    "one_key_for_all_blocks",
+    "one_rotation_is_off_by_one",
+    "pool_is_descending",
+    "position_cut_to_16_bits",
+    "rate_1_misses_the_last_word",
+    "rotations_off_by_one",
+    "seed_cut_to_32_bits",
+    "sequence_id_cut_to_32_bits",
+    "streams_are_one",
+    "the_last_word_only",
+    "threshold_itself_is_below",
+    "threshold_rounds_down",
+    "threshold_wraps_to_0",
+    "twelve_rounds",
+    "words_are_compared_signed",
+    "words_backwards",
+    "words_of_the_seed_swapped",
+    "words_of_the_sequence_id_swapped",
+]
+
 Call = dict[str, Any]
 _KNOWN, _BLOCKS = "words_are_the_published_known_answers", "words_are_threefry"
 _EDGE = "the_word_below_the_threshold_is_the_last_selected"
