@@ -7,8 +7,11 @@ with itself.
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from mlm_spec import HeadResult, MaskedBatch, ScoreResult
 __all__ = ["Oracle", "independent_oracle", "oracle_for", "reference_oracle"]
 
 Array = NDArray[Any]
+_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,16 @@ class Oracle:
     ----------
     name : for reports.
     mask : as the port.
-    score : (logits, targets, selected, weights) → ScoreResult, all float64.
-    head : (hidden, weight, bias, targets, selected, weights) → HeadResult, all float64.
+    values : (logits, targets, selected, weights) → ScoreResult without its gradient, float64.
+    score : the same with its gradient.
+    head : (hidden, weight, bias, targets, selected, weights) → HeadResult, all float64; an
+        answer is kept, since several checks ask for the same one.
     words : (key, counter), uint32 (n, 4) each → uint32 (n, 4).
     """
 
     name: str
     mask: Callable[..., MaskedBatch]
+    values: Callable[..., ScoreResult]
     score: Callable[..., ScoreResult]
     head: Callable[..., HeadResult]
     words: Callable[[Array, Array], Array]
@@ -44,14 +51,24 @@ class Oracle:
 
 def reference_oracle() -> Oracle:
     """The NumPy reference, on inputs converted exactly to float64."""
-    return Oracle("reference", mlm_spec.mask, _score, _head, mlm_spec.threefry4x32)
+    return Oracle(
+        "reference", mlm_spec.mask, _values, _score, _remembering(_head), mlm_spec.threefry4x32
+    )
 
 
 def independent_oracle() -> Oracle:
     """Plain-Python transcription for masks, ball arithmetic for numbers."""
     from mlm_conformance import ball, transcription  # flint loads only where it is needed
 
-    return Oracle("independent", transcription.mask, ball.score, ball.head, _scalar_words)
+    values = partial(ball.score, with_gradient=False)
+    return Oracle(
+        "independent",
+        transcription.mask,
+        values,
+        ball.score,
+        _remembering(ball.head),
+        _scalar_words,
+    )
 
 
 def oracle_for(target: str) -> Oracle:
@@ -59,8 +76,34 @@ def oracle_for(target: str) -> Oracle:
     return independent_oracle() if target in ("numpy", "mlm_spec.port") else reference_oracle()
 
 
+def _remembering(function: Callable[..., HeadResult]) -> Callable[..., HeadResult]:
+    """The function, with the answers to its latest calls kept by their arguments' bytes."""
+    kept: OrderedDict[tuple[object, ...], HeadResult] = OrderedDict()
+
+    def answer(**arguments: Array | None) -> HeadResult:
+        key = tuple(
+            (name, None) if a is None else (name, a.dtype.name, a.shape, a.tobytes())
+            for name, a in arguments.items()
+        )
+        if key not in kept:
+            kept[key] = function(**arguments)
+            if len(kept) > _KEPT:
+                kept.popitem(last=False)
+        return kept[key]
+
+    return answer
+
+
 def _wide(array: Array | None) -> Array | None:
     return None if array is None else array.astype(np.float64)
+
+
+def _values(logits: Array, targets: Array, selected: Array, weights: Array | None) -> ScoreResult:
+    nats = np.zeros(targets.shape)
+    nats[selected] = mlm_spec.log_likelihood(logits[selected], targets[selected])
+    shares = nats if weights is None else np.where(selected, weights, 0.0) * nats
+    total = np.float64(math.fsum(shares[selected].tolist()))
+    return ScoreResult(nats, total, np.int64(selected.sum()), None)
 
 
 def _score(logits: Array, targets: Array, selected: Array, weights: Array | None) -> ScoreResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlm_conformance.answer import Hello
 from mlm_conformance.check import Context
-from mlm_conformance.oracle import oracle_for
+from mlm_conformance.oracle import Oracle, oracle_for
 from mlm_conformance.process import Target, open_target
 from mlm_conformance.profiles import PROFILES, Profile
 from mlm_conformance.smoke import Smoke, smoke
@@ -27,13 +27,14 @@ class Session:
     profile: Profile
     seed: int
     smoke: dict[str, Smoke]
+    oracle: Oracle
     failures: Path | None = None
 
     def context(self) -> Context:
         """A fresh context for one check."""
         return Context(
             self.target,
-            oracle_for(self.name),
+            self.oracle,
             frozenset(self.hello.claims),
             self.hello.loss_reduction,
             self.device,
@@ -67,4 +68,4 @@ def open_session(
     except BaseException:
         target.close()
         raise
-    return Session(name, device, target, hello, chosen, run_seed, tried, failures)
+    return Session(name, device, target, hello, chosen, run_seed, tried, oracle_for(name), failures)

@@ -72,6 +72,7 @@ def score(
     targets: NDArray[Any],
     selected: NDArray[np.bool_],
     weights: NDArray[Any] | None = None,
+    with_gradient: bool = True,
 ) -> ScoreResult:
     """The objective on given logits, each number the float64 nearest to the real one.
 
@@ -81,6 +82,7 @@ def score(
     targets : integer (B, T).
     selected : bool (B, T).
     weights : float (B, T) or None, all ones.
+    with_gradient : False leaves ``grad_logits`` out: None.
 
     Returns
     -------
@@ -92,11 +94,14 @@ def score(
     """
     every = _levels(logits[selected], targets[selected])
     upstream = upstream_weights(None if weights is None else weights[selected], len(every))
-    answers = [_position(*arguments) for arguments in zip(every, upstream, strict=True)]
-    nats, gradient = np.zeros(targets.shape), np.zeros(logits.shape)
+    pairs = zip(every, upstream, strict=True)
+    answers = [_position(levels, weight, with_gradient) for levels, weight in pairs]
+    nats = np.zeros(targets.shape)
     nats[selected] = [nearest_nats for _, nearest_nats, _ in answers]
-    for at, (_, _, row) in zip(np.argwhere(selected), answers, strict=True):
-        gradient[tuple(at)] = row
+    gradient = np.zeros(logits.shape) if with_gradient else None
+    if gradient is not None:
+        for at, (_, _, row) in zip(np.argwhere(selected), answers, strict=True):
+            gradient[tuple(at)] = row
 
     def summed() -> float:
         first = ctx.prec == FIRST_PRECISION  # the positions are at hand at this precision
@@ -106,12 +111,16 @@ def score(
     return ScoreResult(nats, np.float64(decide(summed)), np.int64(len(every)), gradient)
 
 
-def _position(levels: Levels, weight: float) -> tuple[Real, float, Floats]:
-    """log Pr, its nearest float64, and the gradient (V,)."""
+def _position(
+    levels: Levels, weight: float, with_gradient: bool
+) -> tuple[Real, float, Floats | None]:
+    """log Pr, its nearest float64, and the gradient (V,) or None."""
 
-    def attempt() -> tuple[Real, float, Floats]:
+    def attempt() -> tuple[Real, float, Floats | None]:
         softmax = Softmax(levels)
         nats = softmax.log_likelihood()
+        if not with_gradient:
+            return nats, nearest(nats), None
         gradient = softmax.gradient(weight)
         by_level = np.array([*map(nearest, gradient.others), 0.0])  # level -1: the last
         row = by_level[levels.level_of]

@@ -12,6 +12,7 @@ from mlm_conformance.checks import (
     likelihood,
     objective,
     selection,
+    steps,
     words,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "likelihood",
     "objective",
     "selection",
+    "steps",
     "words",
 ]

@@ -1,4 +1,4 @@
-"""Chapter ERR: bad input, and the status of compiled steps."""
+"""Chapter ERR: bad input."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.bad import (
     bad_calls,
-    good_head_call,
-    good_mask_call,
-    good_score_call,
     policies,
 )
 from mlm_conformance.cases.masks import mask_recipes
@@ -23,20 +20,15 @@ from mlm_conformance.cases.model import (
     MaskCase,
     PolicyCase,
     ScoreCase,
-    StatusCase,
 )
 from mlm_conformance.cases.numbers import head_recipes, score_recipes
 from mlm_conformance.check import Context, Fixed, Violation, check, table
-from mlm_conformance.checks.bad_pairs import further_bad_calls, two_faults
+from mlm_conformance.checks.bad_pairs import further_bad_calls
 from mlm_conformance.checks.common import (
     equal_masks,
     expected_mask,
-    field_of,
     masked,
-    score_truth,
 )
-from mlm_conformance.checks.head import bounds_of as head_bounds_of
-from mlm_spec import MaskedBatch, Status
 
 __all__: list[str] = []  # importing the module registers its checks
 
@@ -186,270 +178,6 @@ def _judge_named(name: str, inner: Any) -> Any:
 
 
 _register_for_each_port()
-
-
-def _status_cases() -> list[StatusCase]:
-    return [*_mask_status_cases(), *_score_status_cases(), *_head_status_cases()]
-
-
-def _mask_status_cases() -> list[StatusCase]:
-    good = good_mask_call()
-    bad, none = good["tokens"].copy(), np.zeros_like(good["eligible"])
-    bad[1, 2] = good["policy"].vocab_size
-    negative = good["tokens"].copy()
-    negative[0, 0] = -1
-    return [
-        StatusCase("mask_step", good, Status.OK, "a good batch"),
-        StatusCase("mask_step", {**good, "tokens": bad}, Status.ID_RANGE, "an id past the last"),
-        StatusCase("mask_step", {**good, "tokens": negative}, Status.ID_RANGE, "a negative id"),
-        StatusCase("mask_step", {**good, "eligible": none}, Status.EMPTY, "nothing eligible"),
-    ]
-
-
-def _score_status_cases() -> list[StatusCase]:
-    good = {**good_score_call(), "capacity": 4}
-    logits, targets = good["logits"], good["targets"]
-
-    def changed(index: Any, value: float) -> NDArray[Any]:
-        other: NDArray[Any] = logits.copy()
-        other[index] = value
-        return other
-
-    impossible = changed((1, 3, int(targets[1, 3])), -np.inf)
-    return [
-        StatusCase("score_step", {**good, **change}, bits, about)
-        for change, bits, about in (
-            ({}, Status.OK, "a good batch"),
-            ({"capacity": 2}, Status.OK, "a capacity that is just enough"),
-            (
-                {"selected": np.ones_like(good["selected"])},
-                Status.OVERFLOW,
-                "16 for a capacity of 4",
-            ),
-            ({"targets": _targets(targets, -1)}, Status.ID_RANGE, "a target of -1"),
-            ({"targets": _targets(targets, 64)}, Status.ID_RANGE, "a target past the last id"),
-            ({"logits": changed((0, 0, 3), np.nan)}, Status.NOT_FINITE, "a logit that is NaN"),
-            ({"logits": changed((0, 0, 3), np.inf)}, Status.NOT_FINITE, "a logit of +inf"),
-            ({"logits": changed((0, 0), -np.inf)}, Status.NOT_FINITE, "all logits -inf"),
-            ({"logits": impossible}, Status.NOT_FINITE, "an impossible target"),
-            ({"logits": changed((0, 1), np.nan)}, Status.OK, "NaN where nothing is selected"),
-            ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
-        )
-    ]
-
-
-def _targets(targets: NDArray[Any], value: int) -> NDArray[Any]:
-    other: NDArray[Any] = targets.copy()
-    other[1, 3] = value
-    return other
-
-
-def _head_status_cases() -> list[StatusCase]:
-    good = {**good_head_call(), "capacity": 4}
-    hidden = good["hidden"].copy()
-    hidden[1, 3, 0] = np.nan
-    unseen = good["hidden"].copy()
-    unseen[0, 1] = np.nan
-    return [
-        StatusCase("head_step", {**good, **change}, bits, about)
-        for change, bits, about in (
-            ({}, Status.OK, "a good batch"),
-            ({"capacity": 2}, Status.OK, "a capacity that is just enough"),
-            (
-                {"selected": np.ones_like(good["selected"])},
-                Status.OVERFLOW,
-                "16 for a capacity of 4",
-            ),
-            ({"targets": _targets(good["targets"], 64)}, Status.ID_RANGE, "a target past the last"),
-            ({"hidden": hidden}, Status.NOT_FINITE, "a hidden state that is NaN"),
-            ({"hidden": unseen}, Status.OK, "NaN where nothing is selected"),
-            ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
-        )
-    ]
-
-
-def _of_port(port: str, faulty: bool = False) -> list[Fixed]:
-    harmless = (Status.OK, Status.EMPTY)
-    return [
-        Fixed(case)
-        for case in _status_cases()
-        if case.port == port and not (faulty and case.status in harmless)
-    ]
-
-
-def _sets_status(context: Context, case: StatusCase) -> None:
-    """The bits asked for; ``EMPTY`` may come with another."""
-    result = context.call(case.port, case.arguments)
-    status = int(field_of(result, "status", ()))
-    context.saw("statuses")
-    want = Status(case.status)
-    empty = int(Status.EMPTY)
-    same = status == case.status
-    if want not in (Status.OK, Status.EMPTY):
-        same = status & ~empty == case.status
-    context.require(same, f"{case.about}: status is {status}, should be {int(want)} ({want.name})")
-
-
-def _sets_the_first_status(context: Context, case: StatusCase) -> None:
-    """Of several faults the first sets its bit; whether later ones set theirs is left open."""
-    result = context.call(case.port, case.arguments)
-    status = int(field_of(result, "status", ()))
-    context.saw("statuses")
-    first = Status(case.status & -case.status)
-    known = status & first and not status & ~(case.status | Status.EMPTY)
-    context.require(
-        bool(known), f"{case.about}: status is {status}, should have {int(first)} ({first.name})"
-    )
-
-
-def _has_no_effect(context: Context, case: StatusCase) -> None:
-    result = context.call(case.port, case.arguments)
-    context.saw("faulty steps")
-    if case.port == "mask_step":
-        for name in ("inputs", "targets"):
-            context.equal(f"{name} with {case.about}", result[name], case.arguments["tokens"])
-        nothing = np.zeros(result["selected"].shape, np.bool_)
-        context.equal(f"selected with {case.about}", result["selected"], nothing)
-        return
-    for name, value in result.items():
-        if name != "status":
-            context.equal(f"{name} with {case.about}", value, np.zeros(value.shape))
-
-
-def _register_steps() -> None:
-    for port in ("mask_step", "score_step", "head_step"):
-        check(
-            "MLM-ERR-11",
-            port=port,
-            recipes=table(_of_port(port)),
-            needs=("statuses",),
-            theorem=True,
-        )(_judge_named(f"{port}_returns_its_status", _sets_status))
-        if port != "mask_step":
-            check(
-                "MLM-ERR-11",
-                port=port,
-                recipes=table([Fixed(case) for case in two_faults(port)]),
-                needs=("statuses",),
-                theorem=True,
-            )(_judge_named(f"{port}_returns_the_first_of_two_faults", _sets_the_first_status))
-        check(
-            "MLM-ERR-12",
-            port=port,
-            recipes=table(_of_port(port, faulty=True)),
-            needs=("faulty steps",),
-            theorem=True,
-        )(_judge_named(f"a_faulty_{port}_has_no_effect", _has_no_effect))
-
-
-_register_steps()
-
-_STEP_SHAPES = ((2, 8, 64),)
-
-
-@check(
-    "MLM-ERR-12",
-    port="score_step",
-    recipes=score_recipes(("normal",), _STEP_SHAPES, ("float32",), patterns=("some", "none")),
-    needs=("selected",),
-    share=0.5,
-)
-def a_good_score_step_has_its_effect(context: Context, case: ScoreCase) -> None:
-    truth = score_truth(context, case)
-    result = context.call("score_step", {**case.arguments(), "capacity": case.selected.size})
-    context.equal("count of a step", field_of(result, "count", ()), case.selected.sum())
-    context.within("sum of a step", field_of(result, "sum", ()), truth.sum, truth.sum_bound)
-    entries = field_of(result, "grad_logits", case.logits.shape)
-    other = entries[~case.selected]
-    context.equal("grad_logits of a step, unselected", other, np.zeros(other.shape))
-    chosen = entries[case.selected]
-    context.within("grad_logits of a step", chosen, truth.gradient, truth.gradient_bounds)
-
-
-@check(
-    "MLM-ERR-12",
-    port="head_step",
-    recipes=head_recipes(((2, 8, 16, 64),), ("float32",), patterns=("some",), biased=(True,)),
-    needs=("selected",),
-    share=0.5,
-)
-def a_good_head_step_has_its_effect(context: Context, case: HeadCase) -> None:
-    context.saw("selected", case.selected.sum())
-    truth, bounds = context.oracle.head(**case.arguments()), head_bounds_of(case)
-    result = context.call("head_step", {**case.arguments(), "capacity": case.selected.size})
-    context.within("sum of a step", field_of(result, "sum", ()), truth.sum, bounds.sum)
-    for name in ("grad_weight", "grad_bias"):
-        context.within(
-            f"{name} of a step", result[name], getattr(truth, name), getattr(bounds, name)
-        )
-    seen = field_of(result, "grad_hidden", case.hidden.shape)[case.selected]
-    want = np.asarray(truth.grad_hidden)[case.selected]
-    context.within("grad_hidden of a step", seen, want, bounds.grad_hidden)
-
-
-@check(
-    "MLM-ERR-12",
-    port="mask_step",
-    recipes=mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",)),
-    needs=("selected",),
-    share=0.5,
-)
-def a_good_mask_step_has_its_effect(context: Context, case: MaskCase) -> None:
-    want = expected_mask(context, case)
-    context.saw("selected", want.selected.sum())
-    result = context.call("mask_step", case.arguments())
-    shape = case.tokens.shape
-    names = ("inputs", "targets", "selected")
-    seen = MaskedBatch(*(field_of(result, name, shape) for name in names))
-    equal_masks(context, "of a step", seen, want)
-    context.equal("targets of a step", seen.targets, case.tokens)
-
-
-_RAISES = (
-    (Status.OK, False, None),
-    (Status.OK, True, None),
-    (Status.EMPTY, False, None),
-    (Status.EMPTY, True, "EmptySelectionError"),
-    (Status.OVERFLOW, False, "CapacityError"),
-    (Status.ID_RANGE, False, "IdRangeError"),
-    (Status.NOT_FINITE, False, "NotFiniteError"),
-    (Status.ID_RANGE | Status.EMPTY, False, "IdRangeError"),
-    (Status.OVERFLOW | Status.EMPTY, True, "CapacityError"),
-    (Status.OVERFLOW | Status.ID_RANGE, False, "CapacityError"),
-    (Status.OVERFLOW | Status.NOT_FINITE, False, "CapacityError"),
-    (Status.ID_RANGE | Status.NOT_FINITE, False, "IdRangeError"),
-    (Status.NOT_FINITE | Status.EMPTY, True, "NotFiniteError"),
-)
-
-
-@check(
-    "MLM-ERR-13",
-    port="raise_for_status",
-    recipes=table(
-        [
-            Fixed(
-                StatusCase("raise_for_status", {"status": int(s), "mean": mean}, int(s), name or "")
-            )
-            for s, mean, name in _RAISES
-        ]
-    ),
-    needs=("statuses", "errors"),
-    theorem=True,
-)
-def a_status_is_raised_when_it_is_read(context: Context, case: StatusCase) -> None:
-    context.saw("statuses")
-    answer = context.answer("raise_for_status", case.arguments)
-    what = f"status {case.status}" + (" for a mean" if case.arguments["mean"] else "")
-    if not case.about:
-        context.require(answer.kind == "result", f"{what}: {answer.raised}, should raise nothing")
-        return
-    context.saw("errors")
-    if answer.raised is None:
-        raise Violation(f"{what}: raised nothing, should raise {case.about}")
-    context.require(
-        case.about in answer.raised.classes,
-        f"{what}: raised {answer.raised.type}, should raise {case.about}",
-    )
 
 
 def _weights(case: ScoreCase | HeadCase) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,22 @@ class ScoreTruth:
 
     def __init__(self, context: Context, case: ScoreCase) -> None:
         self._case = case
-        self._result = context.oracle.score(**case.arguments())
+        self._oracle = context.oracle
+        found = context.oracle.values(**case.arguments())
         self._logits = case.logits[case.selected].astype(np.float64)
         self._targets = case.targets[case.selected]
         how = arithmetic(case.logits.dtype.name)
-        self.values: Floats = np.asarray(self._result.log_likelihood)[case.selected]
+        self.values: Floats = np.asarray(found.log_likelihood)[case.selected]
         self.value_bounds: Floats = value_bound(self._logits, self._targets, how)
-        self.sum = float(self._result.sum)
+        self.sum = float(found.sum)
         self.sum_bound = sum_bound(self.values, self.value_bounds, case.upstream, how)
 
-    @property
+    @cached_property
     def gradient(self) -> Floats:
         """float64 (N, V), weights included."""
-        found: Floats = np.asarray(self._result.grad_logits)[self._case.selected]
-        return found
+        found = self._oracle.score(**self._case.arguments())
+        entries: Floats = np.asarray(found.grad_logits)[self._case.selected]
+        return entries
 
     @property
     def gradient_bounds(self) -> Floats:

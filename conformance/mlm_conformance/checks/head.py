@@ -50,7 +50,8 @@ _HARD = (
     HeadRecipe((1, 2, 2, 30522), "float32", 1.0, "all", True, True, 2),
     _ExcludedIds(HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, True, 3)),
 )
-ORDINARY = besides(head_recipes(), _HARD)
+_WITHOUT_BIAS = HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, False, 4)
+ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS))
 
 
 def _wide(array: NDArray[Any]) -> Floats:

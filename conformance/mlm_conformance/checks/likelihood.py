@@ -13,12 +13,13 @@ from mlm_conformance.cases.numbers import (
     LARGE,
     MEDIUM,
     SMALL,
+    ScoreRecipe,
     generator,
     loss_recipes,
     score_recipes,
 )
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import field_of, score_truth
+from mlm_conformance.checks.common import besides, field_of, score_truth
 from mlm_spec import log_likelihood
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -113,7 +114,10 @@ def improbable_targets_keep_their_value(context: Context, case: ScoreCase) -> No
 @check(
     "MLM-LIK-4",
     port="score",
-    recipes=score_recipes(("likely",), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
+    recipes=besides(
+        score_recipes(("likely",), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
+        [ScoreRecipe(SMALL[2], "float64", "likely", "all", False, i) for i in range(4)],
+    ),
     needs=(*WIDE, "above -0.01 nats"),
 )
 def likely_targets_keep_their_value(context: Context, case: ScoreCase) -> None:
@@ -138,7 +142,10 @@ _PROBES = ("negative offset", "first id", "last id", "end ids lead", "few live")
 @check(
     "MLM-LIK-6",
     port="score",
-    recipes=score_recipes(_PROBES, (LARGE,), WIDE[:1], patterns=("all",)),
+    recipes=besides(
+        score_recipes(_PROBES, (LARGE,), WIDE[:1], patterns=("all",)),
+        [ScoreRecipe(LARGE, WIDE[0], "end ids lead", "all", False, i) for i in (20, 21)],
+    ),
     needs=("id 0 as target", "last id as target"),
     share=0.25,
 )

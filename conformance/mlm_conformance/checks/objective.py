@@ -14,13 +14,14 @@ from mlm_conformance.cases.model import LossCase, MaskCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     MEDIUM,
     SMALL,
+    ScoreRecipe,
     dtype_of,
     generator,
     loss_recipes,
     score_recipes,
 )
 from mlm_conformance.check import Context, Fixed, check, table
-from mlm_conformance.checks.common import field_of, masked, permuted, score_truth
+from mlm_conformance.checks.common import besides, field_of, masked, permuted, score_truth
 from mlm_spec import log_likelihood, logit_gradient
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -111,7 +112,15 @@ def worked_examples_have_their_values(context: Context, case: ScoreCase) -> None
 @check(
     "MLM-OBJ-3",
     port="score",
-    recipes=score_recipes(ORDINARY, (*SMALL[1:], MEDIUM), patterns=("some", "all", "one", "none")),
+    recipes=besides(
+        score_recipes(ORDINARY, (*SMALL[1:], MEDIUM), patterns=("some", "all", "one", "none")),
+        [
+            ScoreRecipe(SMALL[2], "float32", family, pattern, True, i)
+            for i, (family, pattern) in enumerate(
+                (("first id", "all"), ("last id", "one"), ("normal", "none"))
+            )
+        ],
+    ),
     needs=("selected", "unselected", "weighted"),
     theorem=True,
 )

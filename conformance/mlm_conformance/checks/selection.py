@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +116,10 @@ _THIRDS = "1/3 1/3 1/3"
 _COUNTED = besides(
     mask_recipes(laws=("count",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
     [
-        MaskRecipe("count", rate, _THIRDS, "token", 32, variant, ROWS, variant)
+        MaskRecipe("count", rate, _THIRDS, "token", 32, variant, ROWS, variant + more)
         for rate in ("1/2", "1/7")
         for variant in range(len(COUNTS))
+        for more in (0, 100)
     ],
 )
 
@@ -195,6 +196,25 @@ def a_word_is_decided_at_its_first_candidate(context: Context, case: MaskCase) -
     _same_selection(context, case)
 
 
+@dataclass(frozen=True, slots=True)
+class _FromTheStart:
+    """A mask recipe whose rows begin at position 0 of their source; about half is eligible."""
+
+    recipe: MaskRecipe
+
+    def build(self, run_seed: int) -> MaskCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = self.recipe.build(run_seed)
+        shape = case.position.shape
+        able = generator(run_seed, self.recipe.seed + 1).random(shape) < 0.5
+        return replace(
+            case,
+            tokens=np.where(_candidates(case), case.tokens, 9).astype(case.tokens.dtype),
+            position=np.broadcast_to(np.arange(shape[1], dtype=np.uint32), shape).copy(),
+            eligible=able,
+        )
+
+
 @check(
     "MLM-SEL-8",
     port="mask",
@@ -205,6 +225,10 @@ def a_word_is_decided_at_its_first_candidate(context: Context, case: MaskCase) -
             for rate in ("1/2", "1/7")
             for variant in range(1, len(LENGTHS))
             for shape in (ROWS, PACKED)
+        ]
+        + [
+            _FromTheStart(MaskRecipe("span", "1/7", _THIRDS, "token", 32, 2, ROWS, i))
+            for i in range(9)
         ],
     ),
     needs=("selected", "unselected"),
@@ -276,7 +300,15 @@ def masks_do_not_depend_on_packing(context: Context, case: MaskCase) -> None:
 @check(
     "MLM-SEL-12",
     port="mask",
-    recipes=mask_recipes(laws=("bernoulli", "span"), rates=RATES[:2], kinds=("1/3 1/3 1/3",)),
+    recipes=besides(
+        mask_recipes(laws=("bernoulli", "span"), rates=RATES[:2], kinds=(_THIRDS,)),
+        [
+            MaskRecipe("span", "3/20", _THIRDS, unit, 32, variant, ROWS, i)
+            for unit in ("token", "span")
+            for variant in range(1, len(LENGTHS))
+            for i in range(3)
+        ],
+    ),
     needs=("selected", "cut off"),
     theorem=True,
 )
