@@ -180,10 +180,16 @@ def the_whole_vocabulary_counts_in_the_loss(context: Context, case: LossCase) ->
     context.within("loss", field_of(result, "loss", ()), total / by, limit)
 
 
+_END_IDS = ("first id", "last id")
+
+
 @check(
     "MLM-LIK-7",
     port="score",
-    recipes=score_recipes(("normal", "likely", "impossible ids"), BATCHES, WIDE, patterns=PATTERNS),
+    recipes=besides(
+        score_recipes(("normal", "likely", "impossible ids"), BATCHES, WIDE, patterns=PATTERNS),
+        [ScoreRecipe(SMALL[2], WIDE[0], family, "all", False, 0) for family in _END_IDS],
+    ),
     needs=("selected",),
     theorem=True,
 )

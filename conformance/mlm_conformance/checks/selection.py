@@ -306,7 +306,7 @@ def masks_do_not_depend_on_packing(context: Context, case: MaskCase) -> None:
             MaskRecipe("span", "3/20", _THIRDS, unit, 32, variant, ROWS, i)
             for unit in ("token", "span")
             for variant in range(1, len(LENGTHS))
-            for i in range(3)
+            for i in range(6)
         ],
     ),
     needs=("selected", "cut off"),
