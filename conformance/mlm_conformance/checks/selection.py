@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.masks import (
     COUNTS,
-    LENGTHS,
     MASK,
     PACKED,
     PAD,
@@ -116,10 +115,9 @@ _THIRDS = "1/3 1/3 1/3"
 _COUNTED = besides(
     mask_recipes(laws=("count",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
     [
-        MaskRecipe("count", rate, _THIRDS, "token", 32, variant, ROWS, variant + more)
-        for rate in ("1/2", "1/7")
-        for variant in range(len(COUNTS))
-        for more in (0, 100)
+        MaskRecipe("count", rate, _THIRDS, "token", 32, i % len(COUNTS), ROWS, i + more)
+        for more, rate in ((0, "1/2"), (100, "1/7"))
+        for i in range(3 * len(COUNTS))
     ],
 )
 
@@ -221,10 +219,9 @@ class _FromTheStart:
     recipes=besides(
         mask_recipes(laws=("span",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
         [
-            MaskRecipe("span", rate, _THIRDS, "token", 32, variant, shape, variant)
-            for rate in ("1/2", "1/7")
-            for variant in range(1, len(LENGTHS))
-            for shape in (ROWS, PACKED)
+            MaskRecipe("span", rate, _THIRDS, "token", 32, 1 + i % 2, shape, i + more)
+            for more, rate in ((0, "1/2"), (100, "1/7"))
+            for i, shape in enumerate((ROWS, ROWS, PACKED, PACKED))
         ]
         + [
             _FromTheStart(MaskRecipe("span", "1/7", _THIRDS, "token", 32, 2, ROWS, i))
@@ -303,10 +300,9 @@ def masks_do_not_depend_on_packing(context: Context, case: MaskCase) -> None:
     recipes=besides(
         mask_recipes(laws=("bernoulli", "span"), rates=RATES[:2], kinds=(_THIRDS,)),
         [
-            MaskRecipe("span", "3/20", _THIRDS, unit, 32, variant, ROWS, i)
-            for unit in ("token", "span")
-            for variant in range(1, len(LENGTHS))
-            for i in range(6)
+            MaskRecipe("span", "3/20", _THIRDS, unit, 32, 1 + i % 2, ROWS, i + more)
+            for more, unit in ((0, "token"), (100, "span"))
+            for i in range(12)
         ],
     ),
     needs=("selected", "cut off"),
