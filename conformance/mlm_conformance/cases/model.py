@@ -30,6 +30,10 @@ __all__ = [
 Array = NDArray[Any]
 
 
+def _upstream(weights: Array | None, selected: Array) -> NDArray[np.float64]:
+    return np.ones(int(selected.sum())) if weights is None else weights[selected].astype(np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class MaskCase:
     """Arguments of ``mask``; ``salt`` seeds what a theorem chooses (an order, a cut)."""
@@ -74,10 +78,7 @@ class ScoreCase:
     @property
     def upstream(self) -> NDArray[np.float64]:
         """The weights of the selected positions, ones where there are none: float64 (N,)."""
-        chosen = self.selected
-        if self.weights is None:
-            return np.ones(int(chosen.sum()))
-        return self.weights[chosen].astype(np.float64)
+        return _upstream(self.weights, self.selected)
 
     def __str__(self) -> str:
         rows, columns, vocab = self.logits.shape
@@ -106,9 +107,7 @@ class HeadCase:
     @property
     def upstream(self) -> NDArray[np.float64]:
         """The weights of the selected positions, ones where there are none: float64 (N,)."""
-        if self.weights is None:
-            return np.ones(int(self.selected.sum()))
-        return self.weights[self.selected].astype(np.float64)
+        return _upstream(self.weights, self.selected)
 
     def __str__(self) -> str:
         rows, columns, width = self.hidden.shape

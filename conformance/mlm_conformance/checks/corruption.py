@@ -276,7 +276,10 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
 @check(
     "MLM-COR-8",
     port="mask",
-    recipes=mask_recipes(laws=("span",), kinds=("1/3 1/3 1/3", "1/2 0 1/2"), units=("span",)),
+    recipes=besides(
+        mask_recipes(laws=("span",), kinds=("1/3 1/3 1/3", "1/2 0 1/2"), units=("span",)),
+        [MaskRecipe("span", "1/7", "1/2 0 1/2", "span", 32, 1 + i % 2, ROWS, i) for i in range(6)],
+    ),
     needs=("masked", "random", "kept"),
 )
 def a_span_shares_the_kind_of_its_start(context: Context, case: MaskCase) -> None:

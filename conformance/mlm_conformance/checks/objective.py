@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
+from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
 from mlm_conformance.cases.masks import mask_recipes
-from mlm_conformance.cases.model import LossCase, MaskCase, ScoreCase
+from mlm_conformance.cases.model import MaskCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     MEDIUM,
     SMALL,
     ScoreRecipe,
     dtype_of,
     generator,
-    loss_recipes,
     score_recipes,
 )
 from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import besides, field_of, masked, permuted, score_truth
-from mlm_spec import log_likelihood, logit_gradient
+from mlm_spec import log_likelihood
 
 __all__: list[str] = []  # importing the module registers its checks
 
@@ -60,24 +59,6 @@ def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> Non
     other = context.call("score", _poisoned(case).arguments())
     for name in clean:
         context.equal(f"{name} with other unselected contents", other[name], clean[name])
-
-
-@check(
-    "MLM-OBJ-1",
-    port="loss",
-    recipes=loss_recipes(ORDINARY, patterns=("some", "one")),
-    needs=("unselected",),
-    theorem=True,
-)
-def unselected_logits_do_not_change_the_loss(context: Context, case: LossCase) -> None:
-    other = case.labels == case.ignore_index
-    if other.all():
-        return  # the loss of nothing is the matter of MLM-OBJ-11
-    context.saw("unselected", other.sum())
-    noise = generator(case.salt, 2).normal(size=case.logits.shape).astype(case.logits.dtype)
-    noise[..., 0] = np.nan
-    moved = replace(case, logits=np.where(other[..., None], noise, case.logits))
-    context.equal("loss with other unselected logits", _loss(context, moved), _loss(context, case))
 
 
 @check("MLM-OBJ-2", port="score", recipes=score_recipes(ORDINARY, BATCHES), needs=("selected",))
@@ -244,142 +225,6 @@ def nothing_selected_is_zero(context: Context, case: ScoreCase) -> None:
         if name in result:
             zeros = np.zeros(result[name].shape)
             context.equal(f"{name} with nothing selected", result[name], zeros)
-
-
-def _loss_call(
-    context: Context, case: LossCase, num_items: int | None = None
-) -> dict[str, NDArray[Any]]:
-    """The loss and, where there is one, its gradient; without ``num_items`` the call's count."""
-    arguments = case.arguments()
-    if context.loss_reduction != "sum/num_items":
-        arguments["num_items"] = None
-    else:
-        arguments["num_items"] = num_items or max(arguments["num_items"], 1)
-    return context.call("loss", arguments)
-
-
-def _loss(context: Context, case: LossCase, num_items: int | None = None) -> NDArray[Any]:
-    return field_of(_loss_call(context, case, num_items), "loss", ())
-
-
-def _gradient_within(context: Context, case: LossCase, seen: NDArray[Any], by: int) -> None:
-    """d loss / d logits against minus the objective's gradient, divided by ``by``."""
-    selected = case.labels != case.ignore_index
-    logits, targets = case.logits[selected], case.labels[selected]
-    shares = np.full(len(targets), 1.0 / by)
-    true = logit_gradient(logits, targets) / by
-    name = case.logits.dtype.name
-    limit = gradient_bound(logits, true, shares, arithmetic(name, name))
-    context.within("gradient of the loss", seen[selected], -true, limit)
-    other = seen[~selected]
-    context.equal("gradient of the loss where not selected", other, np.zeros(other.shape))
-
-
-def _true_loss(case: LossCase) -> tuple[float, float, int]:
-    """Minus the summed log-likelihood, its bound (stored in the logits' dtype), the count."""
-    selected = case.labels != case.ignore_index
-    logits, targets = case.logits[selected], case.labels[selected]
-    how = arithmetic(case.logits.dtype.name)
-    values = log_likelihood(logits, targets)
-    bound = sum_bound(values, value_bound(logits, targets, how), np.ones(len(values)), how)
-    return -float(values.sum()), bound, len(values)
-
-
-@check(
-    "MLM-OBJ-8",
-    port="loss",
-    recipes=loss_recipes(ORDINARY),
-    needs=("selected",),
-    reductions=("mean",),
-)
-def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> None:
-    total, bound, count = _true_loss(case)
-    context.saw("selected", count)
-    unit = arithmetic(case.logits.dtype.name).unit
-    limit = (bound + 2 * unit * (abs(total) + bound)) / count
-    result = _loss_call(context, case)
-    context.within("mean loss", field_of(result, "loss", ()), total / count, limit)
-    if "grad_logits" in result:
-        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), count)
-
-
-@check(
-    "MLM-OBJ-9",
-    port="loss",
-    recipes=loss_recipes(ORDINARY),
-    needs=("selected",),
-    reductions=("sum", "sum/num_items"),
-)
-def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
-    """All of the batch in one call, with its own count as ``num_items``."""
-    total, bound, count = _true_loss(case)
-    context.saw("selected", count)
-    unit = arithmetic(case.logits.dtype.name).unit
-    by = 1 if context.loss_reduction == "sum" else count
-    limit = (bound + 2 * unit * (abs(total) + bound)) / by
-    result = _loss_call(context, case)
-    context.within("loss", field_of(result, "loss", ()), total / by, limit)
-    if "grad_logits" in result:
-        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), by)
-
-
-@check(
-    "MLM-OBJ-10",
-    port="loss",
-    recipes=loss_recipes(ORDINARY, patterns=("some", "all")),
-    needs=("micro-batches",),
-    reductions=("sum/num_items",),
-)
-def micro_batches_add_up_to_the_global_mean(context: Context, case: LossCase) -> None:
-    """Each row is a micro-batch; ``num_items`` is the count of them all."""
-    total, bound, count = _true_loss(case)
-    observed, gradient = 0.0, np.zeros(case.logits.shape)
-    for row in range(len(case.labels)):
-        part = replace(case, logits=case.logits[row : row + 1], labels=case.labels[row : row + 1])
-        if not (part.labels != part.ignore_index).any():
-            continue
-        result = _loss_call(context, part, num_items=count)
-        observed += float(field_of(result, "loss", ()))
-        if "grad_logits" in result:
-            gradient[row] = field_of(result, "grad_logits", part.logits.shape)[0]
-        context.saw("micro-batches")
-    unit = arithmetic(case.logits.dtype.name).unit
-    rounding = (len(case.labels) + 2) * unit * (abs(total) + bound)
-    parts = int((case.labels != case.ignore_index).any(axis=1).sum())
-    times = observed * count / total if total else 1.0
-    what = f"loss accumulated over {parts} micro-batches ({times:.3g} times the global mean)"
-    limit = (2 * bound + rounding) / count
-    context.within(what, np.asarray(observed), total / count, limit)
-    if "grad_logits" in result:
-        _gradient_within(context, case, gradient, count)
-
-
-@check(
-    "MLM-OBJ-11",
-    port="loss",
-    recipes=loss_recipes(("normal",), patterns=("none",)),
-    needs=("positions",),
-    theorem=True,
-)
-def loss_of_nothing_is_zero_or_an_error_but_never_nan(context: Context, case: LossCase) -> None:
-    context.saw("positions", case.labels.size)
-    mean = context.loss_reduction == "mean"
-    items = 7 if context.loss_reduction == "sum/num_items" else None
-    answer = context.answer("loss", {**case.arguments(), "num_items": items})
-    if answer.kind == "raised" and answer.raised is not None:
-        known = mean and "EmptySelectionError" in answer.raised.classes
-        context.require(
-            known,
-            f"nothing selected: loss raised {answer.raised.type}, should "
-            + ("raise EmptySelectionError" if mean else "be 0.0"),
-        )
-        return
-    context.require(answer.kind == "result", answer.text)
-    value = np.asarray(answer.fields["loss"]).astype(np.float64)
-    context.require(
-        not mean, f"nothing selected: mean loss is {value}, should raise EmptySelectionError"
-    )
-    context.equal("loss with nothing selected", value, np.zeros(()))
 
 
 @check(
