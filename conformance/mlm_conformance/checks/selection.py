@@ -30,6 +30,7 @@ from mlm_spec import Corruption, FixedCount, MaskedBatch, MaskingPolicy, split_w
 __all__: list[str] = []  # importing the module registers its checks
 
 Places = NDArray[np.int64]
+_THIRDS = "1/3 1/3 1/3"
 ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
 
 
@@ -92,7 +93,13 @@ def _same_selection(context: Context, case: MaskCase) -> None:
 @check(
     "MLM-SEL-3",
     port="mask",
-    recipes=mask_recipes(rates=("1", "0"), kinds=("1/3 1/3 1/3",)),
+    recipes=besides(
+        mask_recipes(rates=("1", "0"), kinds=(_THIRDS,)),
+        [
+            MaskRecipe(law, "0", _THIRDS, "token", 32, 0, ROWS, i)
+            for i, law in enumerate(("bernoulli", "count", "word", "span"))
+        ],
+    ),
     needs=("at rate 0", "at rate 1"),
     theorem=True,
 )
@@ -110,14 +117,13 @@ def _with_law(case: MaskCase, law: FixedCount) -> MaskingPolicy:
     return replace(case.policy, selection=law)
 
 
-_THIRDS = "1/3 1/3 1/3"
 # Each rounding, floor, cap and base, at a rate that gives halves and at one that gives sevenths.
 _COUNTED = besides(
     mask_recipes(laws=("count",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
     [
         MaskRecipe("count", rate, _THIRDS, "token", 32, i % len(COUNTS), ROWS, i + more)
         for more, rate in ((0, "1/2"), (100, "1/7"))
-        for i in range(3 * len(COUNTS))
+        for i in range(5 * len(COUNTS))
     ],
 )
 
