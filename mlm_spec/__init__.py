@@ -9,6 +9,7 @@ requirements these functions fulfil.
 
 from __future__ import annotations
 
+from mlm_spec import presets
 from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
 from mlm_spec.errors import (
     CapacityError,
@@ -81,6 +82,7 @@ __all__ = [
     "mask",
     "mask_step",
     "mean_log_likelihood",
+    "presets",
     "raise_for_status",
     "random_words",
     "score",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+import operator
+from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlm_spec.checking import FLOATS, IDS, check_array
-from mlm_spec.errors import EmptySelectionError
+from mlm_spec.errors import EmptySelectionError, InputError
 from mlm_spec.objective import check_selection, score
 
 __all__ = ["Reduction", "loss"]
@@ -40,7 +41,8 @@ def loss(
 
     Raises
     ------
-    EmptySelectionError : a mean over nothing, or num_items 0 or None where it is needed.
+    InputError : another reduction, or a num_items that is needed and no positive integer.
+    EmptySelectionError : a mean over nothing, or num_items 0.
         A micro-batch with nothing selected is fine under ``"sum"`` and ``"sum/num_items"``: 0.0.
     As `score`.
 
@@ -53,16 +55,30 @@ def loss(
     selected = labels != ignore_index
     rows, columns, vocab_size = logits.shape
     check_selection(labels, selected, (rows, columns), vocab_size, "logits", "labels")
-    denominator = 1
-    if reduction == "mean":
-        denominator = int(selected.sum())
-    elif reduction == "sum/num_items":
-        denominator = num_items or 0
-    if denominator == 0:
-        name = "num_items" if reduction == "sum/num_items" else "the count of selected positions"
-        raise EmptySelectionError(name, 0, "1 or more, to divide by")
+    denominator = _denominator(int(selected.sum()), num_items, reduction)
     shares = np.full(selected.shape, 1.0 / denominator)
     result = score(logits, labels, selected, shares)
     # The value divides the sum once; only the gradient uses the rounded shares.
     total = math.fsum(result.log_likelihood[selected].tolist())
     return np.float64(0.0 - total / denominator), 0.0 - result.grad_logits
+
+
+def _denominator(count: int, num_items: object, reduction: str) -> int:
+    """What the sum is divided by; never 0."""
+    if reduction not in get_args(Reduction):
+        raise InputError("reduction", repr(reduction), "one of " + ", ".join(get_args(Reduction)))
+    if reduction == "sum":
+        return 1
+    if reduction == "mean":
+        if count == 0:
+            name = "the count of selected positions"
+            raise EmptySelectionError(name, 0, "1 or more, to divide by")
+        return count
+    if isinstance(num_items, bool) or not isinstance(num_items, SupportsIndex):
+        raise InputError("num_items", repr(num_items), "the count of the global batch")
+    items = operator.index(num_items)
+    if items < 0:
+        raise InputError("num_items", items, "the count of the global batch")
+    if items == 0:
+        raise EmptySelectionError("num_items", 0, "1 or more, to divide by")
+    return items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlm_spec.batch import ScoreResult
 from mlm_spec.checking import FLOATS, IDS, check_array, check_logits, check_targets, check_weights
-from mlm_spec.errors import EmptySelectionError, ShapeError
+from mlm_spec.errors import EmptySelectionError, InputError, ShapeError
 from mlm_spec.likelihood import log_likelihood, logit_gradient
 
 __all__ = ["mean_log_likelihood", "score"]
@@ -70,13 +71,20 @@ def mean_log_likelihood(total: float, count: int) -> float:
     Raises
     ------
     EmptySelectionError : count is 0.
+    InputError : count is no integer, or negative.
 
     >>> mean_log_likelihood(-6.0, 3)
     -2.0
     """
-    if count == 0:
+    try:
+        number = operator.index(count)
+    except TypeError:
+        raise InputError("count", repr(count), "an integer") from None
+    if number < 0:
+        raise InputError("count", number, "an integer from 0 on")
+    if number == 0:
         raise EmptySelectionError("count", 0, "at least one selected position, to take a mean over")
-    return float(total) / int(count)
+    return float(total) / number
 
 
 def check_selection(

@@ -13,11 +13,12 @@ True
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from mlm_spec.errors import PolicyError
 
@@ -56,9 +57,12 @@ def _probability(where: str, value: Exact) -> Fraction:
 
 
 def _integer(where: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise PolicyError(where, repr(value), f"an integer in {low}..{high}")
-    return value
+    """An integer, NumPy's included, as Python's; never a truth value."""
+    if isinstance(value, SupportsIndex) and type(value).__name__ not in ("bool", "bool_"):
+        number = operator.index(value)
+        if low <= number <= high:
+            return number
+    raise PolicyError(where, repr(value), f"an integer in {low}..{high}")
 
 
 def _choice(where: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -100,9 +104,9 @@ class FixedCount:
     ) -> None:
         _choice("selection.base", base, ("eligible", "all"))
         _choice("selection.rounding", rounding, ("half_up", "half_even", "ceiling"))
-        _integer("selection.floor", floor, 0, 2**31 - 1)
+        floor = _integer("selection.floor", floor, 0, 2**31 - 1)
         if cap is not None:
-            _integer("selection.cap", cap, 0, 2**31 - 1)
+            cap = _integer("selection.cap", cap, 0, 2**31 - 1)
             if cap < floor:
                 raise PolicyError("selection.cap", cap, f"at least the floor, {floor}")
         object.__setattr__(self, "rate", _probability("selection.rate", rate))
@@ -133,7 +137,8 @@ class Span:
     lengths: tuple[Fraction, ...]
 
     def __init__(self, start: Exact, lengths: tuple[Exact, ...]) -> None:
-        exact = tuple(_probability(f"selection.lengths[{i}]", p) for i, p in enumerate(lengths))
+        parts = _sequence("selection.lengths", lengths)
+        exact = tuple(_probability(f"selection.lengths[{i}]", p) for i, p in enumerate(parts))
         if not 1 <= len(exact) <= _MAX_SPAN:
             raise PolicyError("selection.lengths", f"{len(exact)} long", f"1..{_MAX_SPAN} lengths")
         if sum(exact) != 1:
@@ -235,7 +240,8 @@ class MaskingPolicy:
             raise PolicyError("selection", repr(self.selection), "one of the four selection laws")
         if not isinstance(self.corruption, Corruption):
             raise PolicyError("corruption", repr(self.corruption), "a Corruption")
-        _integer("vocab_size", self.vocab_size, 1, _MAX_VOCAB)
+        vocab_size = _integer("vocab_size", self.vocab_size, 1, _MAX_VOCAB)
+        object.__setattr__(self, "vocab_size", vocab_size)
         self._check_ids()
         self._check_pool()
         if self.corruption.unit == "span" and not isinstance(self.selection, Span):
@@ -243,20 +249,21 @@ class MaskingPolicy:
 
     def _check_ids(self) -> None:
         last = self.vocab_size - 1
-        _integer("mask_id", self.mask_id, 0, last)
-        special = {
-            _integer(f"special_ids[{i}]", v, 0, last) for i, v in enumerate(self.special_ids)
-        }
+        object.__setattr__(self, "mask_id", _integer("mask_id", self.mask_id, 0, last))
+        ids = _sequence("special_ids", self.special_ids)
+        special = {_integer(f"special_ids[{i}]", v, 0, last) for i, v in enumerate(ids)}
         if self.pad_id is not None:
-            special.add(_integer("pad_id", self.pad_id, 0, last))
+            object.__setattr__(self, "pad_id", _integer("pad_id", self.pad_id, 0, last))
+            special.add(self.pad_id)
         object.__setattr__(self, "special_ids", tuple(sorted(special)))
 
     def _check_pool(self) -> None:
         if isinstance(self.pool, str):
             _choice("pool", self.pool, ("regular", "all"))
         else:
+            ids = _sequence("pool", self.pool)
             pool = tuple(
-                _integer(f"pool[{i}]", v, 0, self.vocab_size - 1) for i, v in enumerate(self.pool)
+                _integer(f"pool[{i}]", v, 0, self.vocab_size - 1) for i, v in enumerate(ids)
             )
             if any(a >= b for a, b in pairwise(pool)):
                 raise PolicyError("pool", "not strictly ascending", "each id once, ascending")

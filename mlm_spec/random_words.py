@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlm_spec.checking import check_seed
+from mlm_spec.errors import DTypeError, IdRangeError
 
 __all__ = ["Stream", "random_words", "split_words", "threefry4x32"]
 
@@ -46,10 +47,23 @@ def split_words(ids: ArrayLike) -> Words:
     -------
     uint32 (..., 2).
 
+    Raises
+    ------
+    DTypeError, IdRangeError : not integers, or not in that range.
+
     >>> split_words([1, 2**32 + 5]).tolist()
     [[1, 0], [5, 1]]
     """
-    wide = np.asarray(ids, dtype=np.uint64)
+    given = ids if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
+    if given.dtype == object:  # Python's integers: NumPy would make floats of some
+        for item in given.reshape(-1):
+            if isinstance(item, bool) or not isinstance(item, int | np.integer):
+                raise DTypeError("ids", f"{item!r}, a {type(item).__name__}", "integers")
+    elif given.dtype.kind not in "iu":
+        raise DTypeError("ids", f"of dtype {given.dtype}", "integers")
+    if given.size and not 0 <= (worst := given.min() if given.min() < 0 else given.max()) < 2**64:
+        raise IdRangeError("ids", worst, "integers in 0..2**64 - 1")
+    wide = given.astype(np.uint64)
     low = (wide & np.uint64(_MASK)).astype(np.uint32)
     return np.stack([low, (wide >> np.uint64(32)).astype(np.uint32)], axis=-1)
 

@@ -12,7 +12,16 @@ from mlm_conformance.results import RequirementResult
 __all__ = ["mark_consequences"]
 
 # The way of one batch; what fails at a stage explains what fails at a later one.
-_STAGES = ("words", "select", "replace", "likelihood", "sum", "gradient", "refuse")
+_STAGES = (
+    "words",
+    "select",
+    "replace",
+    "likelihood",
+    "sum",
+    "gradient",
+    "nothing",
+    "refuse",
+)
 _STAGE_OF_CHAPTER = {
     "RNG": "words",
     "SEL": "select",
@@ -35,6 +44,10 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-OBJ-3": "select",
     "MLM-OBJ-4": "select",
     "MLM-HED-1": "sum",
+    # What happens to nothing tells least: a wrong denominator shows there too.
+    "MLM-OBJ-7": "nothing",
+    "MLM-OBJ-11": "nothing",
+    "MLM-HED-6": "nothing",
 }
 
 

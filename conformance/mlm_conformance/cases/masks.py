@@ -27,6 +27,7 @@ from mlm_spec import (
 __all__ = [
     "CLS",
     "MASK",
+    "ODD_ROWS",
     "PAD",
     "SEP",
     "MaskRecipe",
@@ -40,6 +41,7 @@ PAD, CLS, SEP, MASK = 0, 1, 2, 3
 SPECIAL = (PAD, CLS, SEP, MASK)
 ROWS = (4, 16)
 PACKED = (2, 32)
+ODD_ROWS = (3, 80)
 
 RATES = ("1/2", "3/20", "3/10", "1/7", "2/3")
 KINDS = ("4/5 1/10 1/10", "1/3 1/3 1/3", "0 1 0", "1 0 0", "0 0 1", "1/2 1/2 0")

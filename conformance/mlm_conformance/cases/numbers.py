@@ -21,6 +21,8 @@ from mlm_conformance.cases.model import HeadCase, LossCase, ScoreCase
 
 __all__ = [
     "DTYPES",
+    "HEAD_ODD",
+    "ODD",
     "HeadRecipe",
     "LossRecipe",
     "ScoreRecipe",
@@ -37,6 +39,9 @@ PATTERNS = ("some", "all", "one", "none")
 SMALL = ((1, 1, 1), (1, 1, 2), (2, 8, 64))
 MEDIUM = (2, 4, 1000)
 LARGE = (1, 4, 30522)
+# Shapes that are no power of two, and batches beyond 64 positions: float32 alone, to save programs.
+ODD = ((5, 3, 64), (3, 40, 64), (1, 80, 64))
+HEAD_ODD = ((3, 40, 16, 64), (1, 4, 80, 64))
 _Shape = TypeVar("_Shape", bound=tuple[int, ...])
 HEAD_SHAPES = ((1, 1, 4, 2), (2, 8, 16, 64), (2, 4, 16, 1000))  # B, T, d, V
 

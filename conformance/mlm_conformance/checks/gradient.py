@@ -9,9 +9,17 @@ from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound
 from mlm_conformance.cases.model import ScoreCase
-from mlm_conformance.cases.numbers import DTYPES, MEDIUM, SMALL, generator, score_recipes
+from mlm_conformance.cases.numbers import (
+    DTYPES,
+    MEDIUM,
+    ODD,
+    SMALL,
+    ScoreRecipe,
+    generator,
+    score_recipes,
+)
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import field_of, score_truth
+from mlm_conformance.checks.common import besides, field_of, score_truth
 from mlm_spec import logit_gradient
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -35,7 +43,10 @@ def _entries_within(context: Context, case: ScoreCase) -> None:
 @check(
     "MLM-GRA-1",
     port="score",
-    recipes=score_recipes(("normal", "ties", "equal"), (*SMALL[1:], MEDIUM), weighted=(False,)),
+    recipes=besides(
+        score_recipes(("normal", "ties", "equal"), (*SMALL[1:], MEDIUM), weighted=(False,)),
+        [ScoreRecipe(shape, "float32", "normal", "some", False, 54) for shape in ODD],
+    ),
     needs=DTYPES,
     result_field=FIELD,
 )

@@ -12,6 +12,7 @@ from mlm_conformance.bounds import HeadBounds, head_bounds
 from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import (
     DTYPES,
+    HEAD_ODD,
     HeadRecipe,
     dtype_of,
     generator,
@@ -51,7 +52,8 @@ _HARD = (
     _ExcludedIds(HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, True, 3)),
 )
 _WITHOUT_BIAS = HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, False, 4)
-ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS))
+_ODD = tuple(HeadRecipe(shape, "float32", 1.0, "some", True, True, 53) for shape in HEAD_ODD)
+ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS, *_ODD))
 
 
 def _wide(array: NDArray[Any]) -> Floats:

@@ -12,6 +12,7 @@ from mlm_conformance.cases.model import LossCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     LARGE,
     MEDIUM,
+    ODD,
     SMALL,
     ScoreRecipe,
     generator,
@@ -44,7 +45,10 @@ def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
 @check(
     "MLM-LIK-1",
     port="score",
-    recipes=score_recipes(("normal", "ties"), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
+    recipes=besides(
+        score_recipes(("normal", "ties"), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
+        [ScoreRecipe(shape, "float32", "normal", "some", True, 50) for shape in ODD],
+    ),
     needs=WIDE,
 )
 def ordinary_logits_give_their_log_likelihood(context: Context, case: ScoreCase) -> None:
@@ -223,19 +227,23 @@ def unselected_positions_have_log_likelihood_zero(context: Context, case: ScoreC
 @check(
     "MLM-LIK-9",
     port="score",
-    recipes=score_recipes(
-        (
-            "equal",
-            "likely pair",
-            "normal",
-            "offset",
-            "improbable",
-            "likely",
-            "impossible ids",
+    recipes=besides(
+        score_recipes(
+            (
+                "equal",
+                "likely pair",
+                "normal",
+                "offset",
+                "improbable",
+                "likely",
+                "impossible ids",
+            ),
+            (*SMALL[1:], MEDIUM),
+            NARROW,
+            patterns=PATTERNS,
         ),
-        (*SMALL[1:], MEDIUM),
-        NARROW,
-        patterns=PATTERNS,
+        # A sum of 65,536 ones is infinite in float16.
+        [ScoreRecipe((1, 2, 65536), "float16", "equal", "all", False, 51)],
     ),
     needs=NARROW,
 )

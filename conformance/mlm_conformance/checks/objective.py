@@ -13,6 +13,7 @@ from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import MaskCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     MEDIUM,
+    ODD,
     SMALL,
     ScoreRecipe,
     dtype_of,
@@ -61,7 +62,13 @@ def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> Non
         context.equal(f"{name} with other unselected contents", other[name], clean[name])
 
 
-@check("MLM-OBJ-2", port="score", recipes=score_recipes(ORDINARY, BATCHES), needs=("selected",))
+_SUMS = besides(
+    score_recipes(ORDINARY, BATCHES),
+    [ScoreRecipe(shape, "float32", "normal", "some", True, 52) for shape in ODD],
+)
+
+
+@check("MLM-OBJ-2", port="score", recipes=_SUMS, needs=("selected",))
 def sum_is_that_of_the_selected_log_likelihoods(context: Context, case: ScoreCase) -> None:
     truth = score_truth(context, case)
     result = context.call("score", case.arguments())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlm_conformance.cases.masks import (
     COUNTS,
     MASK,
+    ODD_ROWS,
     PACKED,
     PAD,
     RATES,
@@ -23,7 +24,7 @@ from mlm_conformance.cases.masks import (
 )
 from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.cases.numbers import generator
-from mlm_conformance.check import Context, Fixed, check, table
+from mlm_conformance.check import Context, Fixed, Recipe, check, table
 from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, field_of, masked
 from mlm_spec import Corruption, FixedCount, MaskedBatch, MaskingPolicy, split_words
 
@@ -32,6 +33,11 @@ __all__: list[str] = []  # importing the module registers its checks
 Places = NDArray[np.int64]
 _THIRDS = "1/3 1/3 1/3"
 ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
+
+
+def _long(law: str) -> list[Recipe]:
+    """Three rows of eighty positions: no power of two, and more than a block of 64."""
+    return [MaskRecipe(law, "3/10", _THIRDS, "token", 32, i, ODD_ROWS, 60 + i) for i in range(2)]
 
 
 def _candidates(case: MaskCase) -> NDArray[np.bool_]:
@@ -76,7 +82,9 @@ def _drawn(case: SampleCase) -> tuple[int, ...]:
 @check(
     "MLM-SEL-2",
     port="mask",
-    recipes=mask_recipes(laws=("bernoulli",), shapes=(ROWS, PACKED, (1, 1))),
+    recipes=besides(
+        mask_recipes(laws=("bernoulli",), shapes=(ROWS, PACKED, (1, 1))), _long("bernoulli")
+    ),
     needs=("selected", "unselected"),
 )
 def bernoulli_selects_below_the_threshold(context: Context, case: MaskCase) -> None:
@@ -124,7 +132,8 @@ _COUNTED = besides(
         MaskRecipe("count", rate, _THIRDS, "token", 32, i % len(COUNTS), ROWS, i + more)
         for more, rate in ((0, "1/2"), (100, "1/7"))
         for i in range(5 * len(COUNTS))
-    ],
+    ]
+    + _long("count"),
 )
 
 
@@ -178,7 +187,8 @@ def equal_words_go_to_the_smaller_position(context: Context, case: MaskCase) -> 
 
 _WORDS = besides(
     mask_recipes(laws=("word",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
-    [HeadlessWords(MaskRecipe("word", "1/2", _THIRDS, "token", 32, i, ROWS, i)) for i in range(4)],
+    [HeadlessWords(MaskRecipe("word", "1/2", _THIRDS, "token", 32, i, ROWS, i)) for i in range(4)]
+    + _long("word"),
 )
 
 
@@ -232,7 +242,8 @@ class _FromTheStart:
         + [
             _FromTheStart(MaskRecipe("span", "1/7", _THIRDS, "token", 32, 2, ROWS, i))
             for i in range(9)
-        ],
+        ]
+        + _long("span"),
     ),
     needs=("selected", "unselected"),
 )

@@ -153,7 +153,7 @@ def story(requirement: Described, check: CheckResult) -> str:
     """One check's failure or error in plain text, for readers of a log."""
     lines = [f"{requirement.id} {requirement.title}", requirement.statement, "", check.message]
     if check.consequence_of:
-        lines += ["", f"Probably a consequence of {check.consequence_of}."]
+        lines += ["", f"May follow from {check.consequence_of}."]
     if check.worst is not None:
         lines += ["", f"worst: {said(check.worst)}"]
     if check.reproduction:

@@ -154,7 +154,7 @@ def _rule(title: str, outcome: Outcome) -> Text:
 def _consequence(requirement: RequirementResult) -> Text:
     text = Text(f"  {requirement.id} ", style="red")
     text.append(f"{requirement.title}: ", style="default")
-    text.append(f"a consequence of {requirement.consequence_of}", style="dim")
+    text.append(f"may follow from {requirement.consequence_of}", style="dim")
     for line in requirement.message.splitlines()[:1]:
         text.append(f"\n    {_safe(line)}", style="default")
     return text
