@@ -9,7 +9,9 @@ Tensors in, tensors out, on the device of the arguments::
                            vocab_size=30522, mask_id=103, pad_id=0, special_ids=(101, 102, 103))
 
     ids = mlm_torch.sequence_words(row_numbers, length)         # int64 (B,) -> uint32 (B, T, 2)
-    batch = mlm_torch.mask(tokens, ids, position, None, attention_mask, policy, seed=1, epoch=0)
+    position = torch.arange(length).to(torch.uint32).expand(len(tokens), -1).contiguous()
+    batch = mlm_torch.mask(tokens, ids, position, None, attention_mask.bool(), policy,
+                           seed=1, epoch=0)
     hidden = encoder(batch.inputs)
     total, count = mlm_torch.head_log_likelihood_sum(
         hidden, decoder.weight, decoder.bias, batch.targets, batch.selected)
