@@ -78,6 +78,7 @@ class Context:
     seen: Counter[str] = field(default_factory=Counter)
     worst: Worst | None = None
     case: str = ""
+    last_call: tuple[str, dict[str, Any]] | None = None
 
     def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
         """Count what really occurred."""
@@ -85,6 +86,7 @@ class Context:
 
     def answer(self, port: str, arguments: dict[str, Any], **watch: bool) -> Answer:
         """One call, whatever comes of it; a dead or late target is `Broken`."""
+        self.last_call = (port, arguments)
         answer = self.target.call(port, **watch, **arguments)
         if answer.kind in ("died", "timed_out"):
             tail = f"\n{answer.output}" if answer.output else ""

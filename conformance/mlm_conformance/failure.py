@@ -73,25 +73,21 @@ def read_failure(path: Path) -> Failure:
     return Failure(**{name: data[name] for name in names}, case=case)
 
 
-def reproduction(session: Session, check: Check, case: Any) -> str:
-    """Lines of Python that show the failure again, without this suite where that is short."""
-    port, arguments = _call_of(check, case)
+def reproduction(name: str, device: str, call: tuple[str, dict[str, Any]] | None) -> str | None:
+    """Lines of Python for the last call of a failing check, where they are short.
+
+    A check that makes one call fails by that one.  One that compares several shows the last here;
+    ``mlm-spec replay`` runs all of them.
+    """
+    if call is None:
+        return None
+    port, arguments = call
     lines = ["import numpy as np, ml_dtypes", "from fractions import Fraction"]
     lines += ["from mlm_spec import *", "from mlm_conformance.resolve import resolve"]
-    lines.append(f"target = resolve({session.name!r}, {session.device!r})")
-    shown = ", ".join(f"{name}={_literal(value)}" for name, value in arguments.items())
+    lines.append(f"target = resolve({name!r}, {device!r})")
+    shown = ", ".join(f"{key}={_literal(value)}" for key, value in arguments.items())
     lines.append(f"print(target.{port}({shown}))")
-    return "\n".join(lines) if len(shown) < 1500 else ""
-
-
-def _call_of(check: Check, case: Any) -> tuple[str, dict[str, Any]]:
-    arguments = case.arguments if hasattr(case, "arguments") else None
-    if callable(arguments):
-        return check.port, arguments()
-    if isinstance(arguments, dict):
-        return getattr(case, "port", check.port), arguments
-    skip = ("salt", "about", "valid")
-    return check.port, {n: getattr(case, n) for n in case.__slots__ if n not in skip}
+    return "\n".join(lines) if len(shown) < 1500 else None
 
 
 def _literal(value: Any) -> str:

@@ -164,7 +164,8 @@ def run_check(session: Session, check: Check) -> CheckResult:
         message = f"{message} [{case}]" if f"{case}" not in message else message
         if session.failures is not None:
             kept = str(write_failure(session.failures, session, check, case, message))
-        hint = reproduction(session, check, case)
+        trial.violates(case)  # its last call is the one to show
+        hint = reproduction(session.name, session.device, trial.last_call)
     except Flaky:
         outcome = Outcome.FAIL
         message = f"the same case failed once and passed once: not a function [{trial.case}]"

@@ -25,6 +25,7 @@ class Trial:
         self._context = session.context()
         self.examples = 0
         self.case: Any = None
+        self.last_call: tuple[str, dict[str, Any]] | None = None
         self._failing: set[Any] = set()
         self._failed_at: float | None = None
 
@@ -89,6 +90,7 @@ class Trial:
         try:
             self._check.judge(context, case)
         except Violation as error:
+            self.last_call = context.last_call
             return str(error)
         except Exception:  # a case that cannot be judged is no smaller failure
             return None
