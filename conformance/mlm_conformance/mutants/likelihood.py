@@ -16,6 +16,7 @@ from mlm_spec import log_likelihood
 __all__ = [
     "a_block_of_minus_infinity_is_nan",
     "a_constant_in_the_logarithm",
+    "a_float16_sum_overflows",
     "a_temperature",
     "axes_of_one_are_squeezed",
     "every_position_has_a_value",
@@ -230,6 +231,18 @@ def narrow_logits_are_summed_in_bfloat16(**call: Any) -> Any:
 def narrow_logits_are_summed_in_float16(**call: Any) -> Any:
     """The exponentials of narrow logits are added up in float16."""
     return scored_with(call, _narrow_only(_sum_in(np.float16)))
+
+
+@mutant("MLM-LIK-9", "score")
+def a_float16_sum_overflows(**call: Any) -> Any:
+    """The sum is added exactly and stored in float16: infinite from 65,520 equal logits on."""
+
+    def value(z: Any, t: Any) -> Any:
+        right = log_likelihood(z, t)
+        overflows = z.dtype == np.float16 and z.shape[-1] >= 65520
+        return np.full_like(right, -np.inf) if overflows else right
+
+    return scored_with(call, _narrow_only(value))
 
 
 @mutant("MLM-LIK-9", "score")
