@@ -2,7 +2,7 @@
 
     python -m benchmarks.check [--backends numpy torch jax] [--profiles quick ci]
 
-One run each: the numbers say what a user waits for, on this machine, with its load.
+The backends take turns, and the fastest of the rounds counts: other work on the machine only adds.
 """
 
 from __future__ import annotations
@@ -38,19 +38,35 @@ def settings() -> argparse.Namespace:
     parser.add_argument("--backends", nargs="+", default=["numpy", "torch", "jax"])
     parser.add_argument("--profiles", nargs="+", default=["quick", "ci"])
     parser.add_argument("--workers", type=int, default=1, help="mlm-spec check -n")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
 
 def main() -> None:
     options = settings()
-    record: dict[str, Any] = {"machine": machine(), "settings": {"workers": options.workers}}
-    record["results"] = [
+    given = {"workers": options.workers, "rounds": options.rounds}
+    record: dict[str, Any] = {"machine": machine(), "settings": given}
+    runs = [
         check(backend, profile, options.workers)
+        for _ in range(options.rounds)
         for profile in options.profiles
         for backend in options.backends
     ]
-    write(options.results, "check", report(options.workers, record["results"]), record)
+    record["results"] = [
+        of_rounds([run for run in runs if (run["backend"], run["profile"]) == (backend, profile)])
+        for profile in options.profiles
+        for backend in options.backends
+    ]
+    write(options.results, "check", report(given, record["results"]), record)
+
+
+def of_rounds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The fastest of several runs of one command, with the times of all of them."""
+    fastest = min(runs, key=lambda run: run["seconds"])
+    worst = max(runs, key=lambda run: run["status"])
+    outcome = {name: worst[name] for name in ("status", "requirements")}
+    return {**fastest, **outcome, "every_seconds": [run["seconds"] for run in runs]}
 
 
 def check(backend: str, profile: str, workers: int) -> dict[str, Any]:
@@ -78,19 +94,20 @@ def _outcomes(report: Mapping[str, Any]) -> dict[str, int]:
     return dict(collections.Counter(found["outcome"] for found in report["requirements"]))
 
 
-def report(workers: int, results: Sequence[Mapping[str, Any]]) -> str:
+def report(given: Mapping[str, int], results: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for found in results:
         goal = _GOALS.get((found["backend"], found["profile"]))
         counted = ", ".join(f"{n} {name}" for name, n in sorted(found["requirements"].items()))
         name = f"check {found['backend']} --profile {found['profile']}"
-        row = [name, f"{found['seconds']:.1f}", "" if goal is None else str(goal)]
+        row = [name, f"{found['seconds']:.1f}", f"{max(found['every_seconds']):.1f}"]
+        row += ["" if goal is None else str(goal)]
         row += [megabytes(found["peak_bytes"]), str(found["status"]), counted or "no report"]
         rows.append(row)
-    head = ["mlm-spec", "s", "goal, s", "peak MB", "exit status", "requirements"]
+    head = ["mlm-spec", "s", "slowest, s", "goal, s", "peak MB", "exit status", "requirements"]
     notes = [
-        f"One run each, -n {workers}.  Peak: proportional memory (Pss) of the command and all its",
-        "processes together, looked at ten times a second.",
+        f"The fastest of {given['rounds']} rounds, -n {given['workers']}.  Peak: proportional memory",
+        "(Pss) of the command and all its processes together, looked at ten times a second.",
     ]
     return "\n".join([table(head, rows), "", *notes])
 

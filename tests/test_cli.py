@@ -20,6 +20,7 @@ import pytest
 from checkout import ROOT
 from mlm_conformance import check_command, cli, parallel, replay, runner
 from mlm_conformance.outcomes import BadCallError, Outcome
+from mlm_conformance.profiles import PROFILES
 from mlm_conformance.reports import json_report
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing, TargetError
 from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport
@@ -484,6 +485,21 @@ def test_a_run_in_shares_finds_exactly_what_a_run_in_one_piece_finds(tmp_path: P
     assert facts(one) == facts(three)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3, 7, 500])
+def test_each_requirement_is_in_exactly_one_share(workers: int) -> None:
+    requirements = {check.requirement for check in runner.plan()}
+    shares = parallel.shared_out(runner.plan(), workers, PROFILES["quick"])
+    assert sorted(id for share in shares for id in share) == sorted(requirements)
+    assert len(shares) == min(workers, len(requirements))
+
+
+def test_two_shares_do_not_both_draw_masks() -> None:
+    shares = parallel.shared_out(runner.plan(), 2, PROFILES["quick"])
+    ports = [{c.port for c in runner.plan() if c.requirement in share} for share in shares]
+    assert sum("random_words" in own for own in ports) == 1
+    assert sum(own <= set(parallel.FAMILIES[0]) for own in ports) == 1
+
+
 def planned(*ids: str) -> list[Any]:
     return [check for id in ids for check in runner.plan([id])]
 
@@ -519,7 +535,7 @@ def test_a_share_that_dies_is_an_error_of_each_of_its_requirements(targets: Path
     ended = mlm_spec_command(targets, *command, "--only", "MLM-RNG-1", "MLM-OBJ-3")
     assert ended.returncode == 2, ended.stderr
     assert "its process ended with 7, and left no report" in ended.stdout
-    assert "2 of 2 ended in an error" in ended.stdout
+    assert "1 of 2 ended in an error, 1 of 2 NOT CLAIMED" in ended.stdout
 
 
 def test_a_step_of_progress_crosses_between_processes_unchanged() -> None:

@@ -31,7 +31,7 @@ __all__ = ["JaxPort"]
 Array = np.ndarray
 # Smaller batches are padded to these: a compilation costs more than all their work.
 _FEWEST_WORDS = 64
-_FEWEST_ROWS = 16
+_FEWEST_ROWS = 32
 
 
 class JaxPort:
@@ -163,7 +163,7 @@ class JaxPort:
         capacity: int | None = None,
         divisor: int = 1,
     ) -> dict[str, Any]:
-        """Score, score_step and loss: one program for each (N, V), N a power of two from 16."""
+        """Score, score_step and loss: one program for each (N, V), N a power of two from 32."""
         with self._running(logits):
             checking.check_array("logits", logits, ("B", "T", "V"), checking.FLOATS)
             checking.check_score(logits, targets, selected, _beside(logits, weights))

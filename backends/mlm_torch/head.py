@@ -17,6 +17,7 @@ from mlm_torch.checking import (
     check_rows,
     check_selection,
 )
+from mlm_torch.differentiation import with_gradients
 from mlm_torch.gathering import find_selected, find_slots, gather, gather_values, leaf_of
 from mlm_torch.likelihood import accumulation_dtype, log_likelihood, weighted_sum
 from mlm_torch.objective import StepSum, sum_of_slots
@@ -194,16 +195,13 @@ def head_step(
     """
     check_layer(hidden, weight, bias)
 
-    def objective(*leaves: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        states, matrix, *offset = leaves
-        result = step_head_log_likelihood_sum(
-            states, matrix, offset[0] if offset else None, targets, selected, weights, capacity
+    def objective(states: Tensor, matrix: Tensor, offset: Tensor | None = None) -> StepSum:
+        return step_head_log_likelihood_sum(
+            states, matrix, offset, targets, selected, weights, capacity
         )
-        return result.sum, (result.count, result.status)
 
-    leaves = (hidden, weight) if bias is None else (hidden, weight, bias)
-    differentiate = torch.func.grad_and_value(objective, tuple(range(len(leaves))), has_aux=True)
+    layer = (hidden, weight) if bias is None else (hidden, weight, bias)
     with nullcontext() if torch.compiler.is_compiling() else full_precision():
-        gradients, (total, (count, status)) = differentiate(*leaves)
+        result, gradients = with_gradients(objective, layer)
     grad_bias = None if bias is None else gradients[2]
-    return HeadStep(total, count, gradients[0], gradients[1], grad_bias, status)
+    return HeadStep(result.sum, result.count, *gradients[:2], grad_bias, result.status)

@@ -17,6 +17,7 @@ from mlm_torch.checking import (
     check_rows,
     check_selection,
 )
+from mlm_torch.differentiation import with_gradients
 from mlm_torch.gathering import Slots, find_selected, find_slots, gather, gather_values, leaf_of
 from mlm_torch.likelihood import accumulation_dtype, log_likelihood, weighted_sum
 from mlm_torch.status import Found, has_effect, status_word
@@ -237,10 +238,8 @@ def score_step(
     """Sum, count, gradient and status for a compiled step; see `step_log_likelihood_sum`."""
     check_logits(logits)
 
-    def objective(leaf: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        result = step_log_likelihood_sum(leaf, targets, selected, weights, capacity)
-        return result.sum, (result.count, result.status)
+    def objective(leaf: Tensor) -> StepSum:
+        return step_log_likelihood_sum(leaf, targets, selected, weights, capacity)
 
-    differentiate = torch.func.grad_and_value(objective, has_aux=True)
-    gradient, (total, (count, status)) = differentiate(logits)
-    return ScoreStep(total, count, gradient, status)
+    result, (gradient,) = with_gradients(objective, [logits])
+    return ScoreStep(result.sum, result.count, gradient, result.status)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mlm_conformance.cases.model import Case
 from mlm_conformance.oracle import Oracle
 from mlm_conformance.process import Answer
+from mlm_conformance.profiles import Profile
 from mlm_conformance.results import Worst
 
 __all__ = [
@@ -191,6 +192,14 @@ class Check:
     def id(self) -> str:
         """``MLM-SEL-2/bernoulli_selects_below_the_threshold``."""
         return f"{self.requirement}/{self.name}"
+
+    def drawn(self, profile: Profile) -> int:
+        """How many cases it draws."""
+        return 0 if self.strategy is None else max(1, round(profile.examples * self.share))
+
+    def cases(self, profile: Profile) -> int:
+        """How many cases it runs, the same ones always included."""
+        return len(self.always) + self.drawn(profile)
 
 
 CHECKS: list[Check] = []

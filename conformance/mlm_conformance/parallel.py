@@ -1,8 +1,10 @@
 """``-n WORKERS``: the requirements in shares, each checked by a process of its own.
 
-A share is an ordinary ``mlm-spec check --only … --json FILE`` that tells its progress as JSON
-lines.  Each share has its own target.  The seed of a check's cases follows from the run's seed
-and the check, so a run in shares draws the same cases as a run in one piece.
+Requirements on the same ports share a process, so that what one call has warmed up or compiled
+serves the next, and as little as possible is done twice.  A share is an ordinary
+``mlm-spec check --only … --json FILE`` that tells its progress as JSON lines.  Each share has
+its own target.  The seed of a check's cases follows from the run's seed and the check, so a run
+in shares draws the same cases as a run in one piece.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,13 +30,19 @@ from mlm_conformance import runner
 from mlm_conformance.check import Check
 from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError, Outcome
-from mlm_conformance.profiles import PROFILES
+from mlm_conformance.profiles import PROFILES, Profile
 from mlm_conformance.reports import json_report
 from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport
 from mlm_spec import text
 
-__all__ = ["merge", "run", "step_from_json", "step_to_json"]
+__all__ = ["FAMILIES", "merge", "run", "shared_out", "step_from_json", "step_to_json"]
 
+# Ports that share programs.  A requirement goes with the last family that one of its ports is in.
+FAMILIES = (
+    ("random_words", "policy", "sample", "mask", "mask_step", "raise_for_status"),
+    ("loss", "score", "score_step"),
+    ("head", "head_step", "head_loss"),
+)
 _TAIL = 2000  # characters of a dead share's output that its error shows
 _DRAINING = 5.0  # seconds for what a process said before its end
 _ENDING = 30.0  # seconds that an interrupted share has to write what it found
@@ -68,8 +77,8 @@ def run(
     command += [] if time_limit is None else ["--time-limit", repr(time_limit)]
     with tempfile.TemporaryDirectory(prefix="mlm-spec-") as folder:
         shares = [
-            _Share(tuple(ids[k::workers]), Path(folder) / f"{k}.json")
-            for k in range(min(workers, len(ids)))
+            _Share(own, Path(folder) / f"{k}.json")
+            for k, own in enumerate(shared_out(checks, workers, PROFILES[profile]))
         ]
         interrupted = _run_shares(shares, command, _Board(len(ids), clock, progress))
         reports = [_collected(share, checks) for share in shares]
@@ -77,6 +86,26 @@ def run(
     times = {"started": started, "seconds": time.perf_counter() - clock}
     merged = merge(reports, checks, {**about, **times})
     return replace(merged, interrupted=merged.interrupted or interrupted)
+
+
+def shared_out(checks: Sequence[Check], workers: int, profile: Profile) -> list[tuple[str, ...]]:
+    """The ids of the requirements in at most ``workers`` shares of about as many cases each.
+
+    A share of few workers is made of whole families: no program is compiled in two of them.
+    """
+    cases: dict[str, int] = defaultdict(int)
+    family: dict[str, int] = defaultdict(int)
+    for check in checks:
+        cases[check.requirement] += check.cases(profile)
+        number = next(i for i, ports in enumerate(FAMILIES) if check.port in ports)
+        family[check.requirement] = max(family[check.requirement], number)
+    pieces = [[r for r in cases if family[r] == number] for number in range(len(FAMILIES))]
+    if workers > len(FAMILIES):
+        pieces = [[requirement] for requirement in cases]
+    shares: list[list[str]] = [[] for _ in range(workers)]
+    for piece in sorted(pieces, key=lambda piece: -sum(cases[r] for r in piece)):
+        min(shares, key=lambda share: sum(cases[r] for r in share)).extend(piece)
+    return [tuple(share) for share in shares if share]
 
 
 def merge(

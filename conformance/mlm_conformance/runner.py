@@ -77,6 +77,7 @@ def run(
             in_process=in_process,
             time_limit=time_limit,
             failures=FAILURES if failures is None else failures,
+            ports={check.port for check in checks},
         )
     except (FrameworkMissing, DeviceMissing) as error:
         note = str(error)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlm_conformance.answer import Hello
 from mlm_conformance.check import Context
 from mlm_conformance.oracle import Oracle, oracle_for
+from mlm_conformance.ports import PORTS
 from mlm_conformance.process import Target, open_target
 from mlm_conformance.profiles import PROFILES, Profile
 from mlm_conformance.smoke import Smoke, smoke
@@ -50,8 +52,9 @@ def open_session(
     in_process: bool = False,
     time_limit: float | None = None,
     failures: Path | None = None,
+    ports: Collection[str] = tuple(PORTS),
 ) -> Session:
-    """Start a target and try each of its ports once.
+    """Start a target and try each of ``ports`` that it has once.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def open_session(
         run_seed = 0 if chosen.derandomised else secrets.randbits(32)
     try:
         hello = target.hello()
-        tried = smoke(target, hello)
+        tried = smoke(target, hello, ports)
     except BaseException:
         target.close()
         raise

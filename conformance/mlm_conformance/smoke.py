@@ -6,7 +6,7 @@ implementation that is wrong, which is a failure of some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,10 @@ class Smoke:
     fields: frozenset[str]
 
 
-def smoke(target: Target, hello: Hello) -> dict[str, Smoke]:
-    """Call each claimed port once."""
+def smoke(target: Target, hello: Hello, ports: Collection[str]) -> dict[str, Smoke]:
+    """Call each of the ports that is claimed once."""
     found = {}
-    for port in hello.claims:
+    for port in (claimed for claimed in hello.claims if claimed in ports):
         answer = target.call(port, **_good_call(port, hello))
         fields = frozenset(name for name, value in answer.fields.items() if value is not None)
         found[port] = Smoke(_broken(answer), fields)

@@ -40,9 +40,8 @@ class Trial:
     def run(self) -> None:
         for recipe in self._check.always:
             self._judge(recipe)
-        drawn = max(1, round(self._session.profile.examples * self._check.share))
         if self._check.strategy is not None:
-            self._draw(self._check.strategy, drawn)
+            self._draw(self._check.strategy, self._check.drawn(self._session.profile))
 
     def _draw(self, strategy: Any, examples: int) -> None:
         """Hypothesis draws recipes and shrinks the one that fails."""

@@ -72,6 +72,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     }
 )
 
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ARRAYS = (np.ndarray, np.generic)
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -162,15 +163,16 @@ def _plain_mapping(value: Mapping[Any, object], arrays: list[NDArray[Any]]) -> d
 
 
 def _describe(array: NDArray[Any], arrays: list[NDArray[Any]]) -> dict[str, object]:
-    dtype = DTYPES.get(array.dtype.name)
+    # The name is slow to come by; that of a dtype of the table is at hand.
+    name = _NAMES.get(array.dtype) or array.dtype.name
+    dtype = DTYPES.get(name)
     if dtype is None:
         raise WireError(
-            f"an array of dtype {array.dtype.name} cannot be carried; "
-            f"expected one of {', '.join(DTYPES)}"
+            f"an array of dtype {name} cannot be carried; expected one of {', '.join(DTYPES)}"
         )
     # The dtype of the table, so that big-endian arrays arrive as what they mean.
     arrays.append(np.asarray(array, dtype=dtype, order="C"))
-    return {"$array": len(arrays) - 1, "dtype": dtype.name, "shape": list(array.shape)}
+    return {"$array": len(arrays) - 1, "dtype": name, "shape": list(array.shape)}
 
 
 # ---------------------------------------------------------------------------------- reading

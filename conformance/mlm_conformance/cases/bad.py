@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlm_conformance.cases.masks import MASK, PAD, SPECIAL
+from mlm_conformance.cases.masks import MASK, PACKED, PAD, SPECIAL
 from mlm_conformance.cases.model import BadCallCase, PolicyCase
 from mlm_conformance.cases.numbers import DTYPES, dtype_of, generator
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy, WholeWord, split_words
@@ -33,12 +33,12 @@ _ROWS, _COLUMNS, _VOCAB, _WIDTH = 2, 8, 64, 16
 def good_mask_call() -> Call:
     """A call of ``mask`` that is fine."""
     rng = generator(0, 20)
-    shape = (_ROWS, _COLUMNS)
+    shape = PACKED
     return {
         "tokens": rng.integers(4, _VOCAB, size=shape).astype(np.int32),
         "sequence_id": split_words(np.broadcast_to(np.array([[3], [2**40]]), shape)),
-        "position": np.broadcast_to(np.arange(_COLUMNS, dtype=np.uint32), shape).copy(),
-        "word_id": np.broadcast_to(np.arange(_COLUMNS, dtype=np.int32) // 2, shape).copy(),
+        "position": np.broadcast_to(np.arange(shape[1], dtype=np.uint32), shape).copy(),
+        "word_id": np.broadcast_to(np.arange(shape[1], dtype=np.int32) // 2, shape).copy(),
         "eligible": np.ones(shape, np.bool_),
         "policy": MaskingPolicy(
             Bernoulli("1/2"), Corruption("4/5", "1/10", "1/10"), _VOCAB, MASK, PAD, SPECIAL

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import cycle
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -155,7 +157,7 @@ def mask_recipes(
     vocabs: Sequence[int] = VOCABS,
     shapes: Sequence[tuple[int, int]] = (ROWS,),
 ) -> tuple[st.SearchStrategy[MaskRecipe], tuple[MaskRecipe, ...]]:
-    """A strategy, and the recipes that are always in: each law, each kind of weights."""
+    """A strategy, and the recipes that are always in: each law, each kind of weights, in turn."""
     strategy = st.builds(
         MaskRecipe,
         st.sampled_from(list(laws)),
@@ -168,8 +170,8 @@ def mask_recipes(
         st.integers(0, 2**32 - 1),
     )
     always = [
-        MaskRecipe(law, rates[0], kind, units[0], vocabs[0], i, shapes[0], i)
-        for i, (law, kind) in enumerate((law, kind) for law in laws for kind in kinds)
+        MaskRecipe(laws[i % len(laws)], rates[0], kind, units[0], vocabs[0], i, shapes[0], i)
+        for i, kind in zip(range(lcm(len(laws), len(kinds))), cycle(kinds), strict=False)
     ]
     return strategy, tuple(always)
 

@@ -15,7 +15,7 @@ from mlm_conformance.cases.masks import MaskRecipe
 from mlm_conformance.cases.model import MaskCase, ScoreCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, Recipe, Recipes, Violation
-from mlm_spec import MaskedBatch
+from mlm_spec import MaskedBatch, ScoreResult
 
 __all__ = [
     "HeadlessWords",
@@ -35,24 +35,41 @@ Floats = NDArray[np.float64]
 class ScoreTruth:
     """The true answer for a `ScoreCase`, and how far off a conforming one may be.
 
-    Attributes
-    ----------
-    values, value_bounds : float64 (N,), the selected positions' log-likelihoods.
-    sum, sum_bound : floats.
-    gradient, gradient_bounds : float64 (N, V), computed when asked for.
+    Each part is computed when it is asked for.
     """
 
     def __init__(self, context: Context, case: ScoreCase) -> None:
         self._case = case
         self._oracle = context.oracle
-        found = context.oracle.values(**case.arguments())
         self._logits = case.logits[case.selected].astype(np.float64)
         self._targets = case.targets[case.selected]
-        how = arithmetic(case.logits.dtype.name)
-        self.values: Floats = np.asarray(found.log_likelihood)[case.selected]
-        self.value_bounds: Floats = value_bound(self._logits, self._targets, how)
-        self.sum = float(found.sum)
-        self.sum_bound = sum_bound(self.values, self.value_bounds, case.upstream, how)
+
+    @cached_property
+    def _found(self) -> ScoreResult:
+        return self._oracle.values(**self._case.arguments())
+
+    @property
+    def values(self) -> Floats:
+        """The selected positions' log-likelihoods, float64 (N,)."""
+        found: Floats = np.asarray(self._found.log_likelihood)[self._case.selected]
+        return found
+
+    @cached_property
+    def value_bounds(self) -> Floats:
+        """Of the values, float64 (N,)."""
+        how = arithmetic(self._case.logits.dtype.name)
+        return value_bound(self._logits, self._targets, how)
+
+    @property
+    def sum(self) -> float:
+        """The weighted sum of the values."""
+        return float(self._found.sum)
+
+    @property
+    def sum_bound(self) -> float:
+        """Of the sum, with the bounds of its terms."""
+        how = arithmetic(self._case.logits.dtype.name)
+        return sum_bound(self.values, self.value_bounds, self._case.upstream, how)
 
     @cached_property
     def gradient(self) -> Floats:

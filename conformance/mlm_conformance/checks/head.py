@@ -48,12 +48,12 @@ class _ExcludedIds:
 _HARD = (
     HeadRecipe((2, 8, 16, 64), "float32", 400.0, "some", True, True, 0),
     HeadRecipe((2, 8, 16, 64), "float64", 400.0, "some", True, True, 1),
-    HeadRecipe((1, 2, 2, 30522), "float32", 1.0, "all", False, True, 2),
+    HeadRecipe((1, 2, 2, 30522), "float32", 1.0, "one", False, True, 2),
     _ExcludedIds(HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, True, 3)),
 )
 _WITHOUT_BIAS = HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, False, 4)
-_ODD = tuple(HeadRecipe(shape, "float32", 1.0, "some", True, True, 53) for shape in HEAD_ODD)
-ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS, *_ODD))
+_ODD = HeadRecipe(HEAD_ODD, "float32", 1.0, "some", True, True, 53)
+ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS, _ODD))
 
 
 def _wide(array: NDArray[Any]) -> Floats:

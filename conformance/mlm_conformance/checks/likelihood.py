@@ -264,7 +264,7 @@ def one_position_and_two_ids_are_nothing_special(context: Context, case: ScoreCa
 @check(
     "MLM-LIK-10",
     port="score",
-    recipes=score_recipes(("normal",), ((1, 1, 1),), patterns=("one",)),
+    recipes=score_recipes(("normal",), ((1, 1, 1),), ("float32", "bfloat16"), patterns=("one",)),
     needs=("selected",),
     theorem=True,
 )

@@ -86,8 +86,8 @@ def _worked_examples() -> list[Fixed]:
         rng = generator(0, length)
         selected = np.zeros((1, length), np.bool_)
         selected[0, list(picked)] = True
-        logits = np.round(rng.normal(size=(1, length, 8)), 2).astype(np.float32)
-        targets = np.arange(length, dtype=np.int64)[None] % 8
+        logits = np.round(rng.normal(size=(1, length, 64)), 2).astype(np.float32)
+        targets = np.arange(length, dtype=np.int64)[None] * 9
         cases.append(Fixed(ScoreCase(logits, targets, selected, None, about=about)))
     return cases
 

@@ -131,7 +131,7 @@ _COUNTED = besides(
     [
         MaskRecipe("count", rate, _THIRDS, "token", 32, i % len(COUNTS), ROWS, i + more)
         for more, rate in ((0, "1/2"), (100, "1/7"))
-        for i in range(5 * len(COUNTS))
+        for i in range(3 * len(COUNTS))
     ]
     + _long("count"),
 )
