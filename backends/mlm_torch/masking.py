@@ -80,7 +80,7 @@ def mask(
     check_batch(tokens, sequence_id, position, word_id, eligible, policy)
     check_ids("tokens", tokens, policy.vocab_size)
     key = make_key(seed, epoch, tokens.device)
-    inputs = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+    inputs = tokens.clone(memory_format=torch.contiguous_format)
     selected = torch.empty_like(inputs, dtype=torch.bool)
     tables = tables_for(policy, tokens.device)
     # The results were made outside, so they stay usable with autograd; inside, each of the many
@@ -89,8 +89,8 @@ def mask(
         for rows in _row_blocks(tokens):
             words = None if word_id is None else word_id[rows]
             places = find_places(sequence_id[rows], position[rows])
-            inputs[rows], selected[rows] = _mask_rows(
-                tokens[rows], places, words, eligible[rows], policy, tables, key
+            selected[rows] = _mask_rows(
+                inputs[rows], places, words, eligible[rows], policy, tables, key
             )
     return MaskedBatch(inputs, tokens.clone(), selected)
 
@@ -106,23 +106,22 @@ def _row_blocks(tokens: Tensor) -> list[slice]:
 
 
 def _mask_rows(
-    tokens: Tensor,
+    inputs: Tensor,
     places: Places,
     word_id: Tensor | None,
     eligible: Tensor,
     policy: MaskingPolicy,
     tables: Tables,
     key: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Inputs and selection of some rows."""
-    found = select_positions(tokens, places, word_id, eligible, policy, tables, key, static=False)
+) -> Tensor:
+    """Corrupt some rows of tokens in place; the selection, bool."""
+    found = select_positions(inputs, places, word_id, eligible, policy, tables, key, static=False)
     # Only selected positions are corrupted: gather them.
-    index = find_selected(found.selected)
+    index = find_selected(found.selected) if found.index is None else found.index
     drawn = _words_at(index, key, places, found)
-    inputs = tokens.clone(memory_format=torch.contiguous_format)
     flat = inputs.view(-1)
     flat.scatter_(0, index, shown_ids(flat[index], drawn, policy, tables))
-    return inputs, found.selected
+    return found.selected
 
 
 def _words_at(

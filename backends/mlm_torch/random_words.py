@@ -138,8 +138,8 @@ def _words(
     key: Tensor, stream: int, position: Tensor, low: Tensor, high: Tensor, first_only: bool
 ) -> tuple[Tensor, ...]:
     schedule = _schedule(key.unbind())
-    state = [position + schedule[0], torch.empty_like(low), low + schedule[2], high + schedule[3]]
-    state[1].copy_(schedule[1] + signed(_TAG ^ stream))
+    tag = schedule[1] + signed(_TAG ^ stream)  # one word for all
+    state = (position + schedule[0], tag, low + schedule[2], high + schedule[3])
     return _cipher(state, schedule, first_only)
 
 
@@ -170,7 +170,10 @@ _NUMBERS, _TENSORS = _constants(False), _constants(True)
 def _cipher(
     state: Sequence[Tensor], schedule: Sequence[Tensor], first_only: bool
 ) -> tuple[Tensor, ...]:
-    """The twenty rounds, in place on the four tensors of ``state`` (key already added once)."""
+    """The twenty rounds, in place on the four tensors of ``state`` (key already added once).
+
+    The second of them may be 0-d, one word for all.
+    """
     a, b, c, d = state
     spare = torch.empty_like(a)
     eager = a.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -200,6 +203,8 @@ def _mix(
     """a += b; b = rotate_left(b, turn) xor a.  Returns the new b, and the buffer now free."""
     shift, mask = table[turn]
     a.add_(b)
+    if b.dim() < a.dim():
+        return a ^ (((b >> shift) & mask) + (b << turn)), spare
     torch.bitwise_right_shift(b, shift, out=spare)
     spare.bitwise_and_(mask)
     # The left shift and the union of the two parts are one multiply-add: no bits overlap.

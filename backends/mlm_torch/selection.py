@@ -13,13 +13,14 @@ from torch import Tensor
 
 from mlm_spec.policy import Bernoulli, FixedCount, MaskingPolicy, Span, WholeWord
 from mlm_torch.checking import needs_words
+from mlm_torch.gathering import find_selected
 from mlm_torch.grouping import number_groups, smallest_in_group
 from mlm_torch.places import Places
 from mlm_torch.random_words import STREAM_RANK, STREAM_TOKEN, below, first_word, unsigned, words
 from mlm_torch.spans import cover
-from mlm_torch.thresholds import FEW, Tables, quota_table, threshold
+from mlm_torch.thresholds import FEW, Tables, quota_table, runs, threshold
 
-__all__ = ["Selection", "find_candidates", "select_positions"]
+__all__ = ["Selection", "find_special", "select_positions"]
 
 
 class Selection(NamedTuple):
@@ -31,26 +32,25 @@ class Selection(NamedTuple):
     deciding : int32 bits (B, T), the position whose word decides the kind of a selected
         position; None where each decides for itself.  Meaningless where not selected.
     words : w0 .. w3 of stream 0 at each position, if the law has read them.
+    index : int64 (N,), the flat places of the selected positions, if they are known.
     """
 
     selected: Tensor
     deciding: Tensor | None
     words: tuple[Tensor, ...] | None = None
+    index: Tensor | None = None
 
 
-def find_candidates(
-    tokens: Tensor, eligible: Tensor, policy: MaskingPolicy, tables: Tables
-) -> Tensor:
-    """Eligible positions whose token is not special, bool (B, T) (MLM-SEL-1)."""
+def find_special(tokens: Tensor, policy: MaskingPolicy, tables: Tables) -> Tensor:
+    """Tokens that are never selected, bool in the shape of ``tokens`` (MLM-SEL-1)."""
     if len(policy.special_ids) <= FEW:
-        candidates = eligible.clone()
-        for special in policy.special_ids:
-            candidates &= tokens != special
-        return candidates
-    special = tables.special.to(tokens.dtype)
-    slot = torch.searchsorted(special, tokens, out_int32=True)
-    nearest = special[slot.clamp_(max=special.numel() - 1)]
-    return eligible & (nearest != tokens)
+        special = torch.zeros_like(tokens, dtype=torch.bool)
+        for first, last in runs(policy.special_ids):
+            special |= tokens == first if first == last else (tokens >= first) & (tokens <= last)
+        return special
+    ids = tables.special.to(tokens.dtype)
+    slot = torch.searchsorted(ids, tokens, out_int32=True)
+    return ids[slot.clamp_(max=ids.numel() - 1)] == tokens
 
 
 def select_positions(
@@ -72,15 +72,16 @@ def select_positions(
     policy, tables, key : the policy, its tables on the device, and the key's int32 bits.
     static : keep every shape independent of the data, for a compiled step.
     """
-    candidates = find_candidates(tokens, eligible, policy, tables)
     law, deciding = policy.selection, None
+    if isinstance(law, Bernoulli) and not needs_words(policy):
+        return _bernoulli(tokens, places, eligible, policy, tables, key, static)
+    candidates = eligible & ~find_special(tokens, policy, tables)
     if needs_words(policy):
         deciding = _word_positions(candidates, places, word_id)
     by_word = deciding if policy.corruption.unit == "word" else None
     if isinstance(law, Bernoulli):
-        # One pass of the generator gives the selection and, later, the corruption.
         drawn = words(key, STREAM_TOKEN, *places)
-        return Selection(_bernoulli(candidates, drawn[0], law), by_word, drawn)
+        return Selection(candidates & below(drawn[0], threshold(law.rate)), by_word, drawn)
     if isinstance(law, FixedCount):
         counted = _counted(tokens, candidates, law, policy.pad_id)
         return Selection(_fixed_count(candidates, counted, places, law, key), by_word)
@@ -89,9 +90,27 @@ def select_positions(
     return _span(candidates, places, law, key, policy.corruption.unit, by_word, static)
 
 
-def _bernoulli(candidates: Tensor, w0: Tensor, law: Bernoulli) -> Tensor:
+def _bernoulli(
+    tokens: Tensor,
+    places: Places,
+    eligible: Tensor,
+    policy: MaskingPolicy,
+    tables: Tables,
+    key: Tensor,
+    static: bool,
+) -> Selection:
     """w0(stream 0) < T(rate) (MLM-SEL-2)."""
-    return candidates & below(w0, threshold(law.rate))
+    # One pass of the generator gives the selection and, later, the corruption.
+    drawn = words(key, STREAM_TOKEN, *places)
+    selected = below(drawn[0], threshold(policy.selection.rate))  # dense, as the places are
+    selected &= eligible
+    if static:
+        return Selection(selected & ~find_special(tokens, policy, tables), None, drawn)
+    # Few are below: it is enough to look for special ids among them.
+    index = find_selected(selected)
+    keep = ~find_special(tokens.reshape(-1).index_select(0, index), policy, tables)
+    selected.view(-1).index_copy_(0, index, keep)
+    return Selection(selected, None, drawn, index[keep])
 
 
 def _counted(tokens: Tensor, candidates: Tensor, law: FixedCount, pad_id: int | None) -> Tensor:

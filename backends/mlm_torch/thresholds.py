@@ -5,6 +5,7 @@ Nothing here is as long as the vocabulary unless the policy itself lists its poo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,6 +21,7 @@ __all__ = [
     "quota_table",
     "quotas",
     "redraw_limit",
+    "runs",
     "tables_for",
     "threshold",
 ]
@@ -79,6 +81,17 @@ def quota_table(law: FixedCount, longest: int, device: torch.device) -> Tensor:
 
 def _build_quotas(law: FixedCount, longest: int, device: torch.device) -> Tensor:
     return torch.tensor(quotas(law, longest), dtype=torch.int64, device=device)
+
+
+def runs(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """The first and the last of each run of consecutive ids, which ascend.
+
+    >>> runs((0, 100, 101, 102))
+    [(0, 0), (100, 102)]
+    """
+    opens = [x for i, x in enumerate(ids) if i == 0 or ids[i - 1] != x - 1]
+    closes = [x for i, x in enumerate(ids) if i + 1 == len(ids) or ids[i + 1] != x + 1]
+    return list(zip(opens, closes, strict=True))
 
 
 class Tables(NamedTuple):
