@@ -25,6 +25,7 @@ from mlm_spec.errors import (
 
 __all__ = [
     "check_array",
+    "check_capacity",
     "check_finite",
     "check_ids",
     "check_logits",
@@ -48,6 +49,20 @@ def check_seed(name: str, value: object) -> int:
         raise SeedError(name, f"{value!r} ({type(value).__name__})", "an integer") from None
     if not 0 <= number < _SEEDS:
         raise SeedError(name, number, "an integer in 0..2**64 - 1")
+    return number
+
+
+def check_capacity(capacity: object) -> int:
+    """How many selected positions a step has room for: an integer, 0 or more."""
+    try:
+        if isinstance(capacity, bool | np.bool_):
+            raise TypeError
+        number = operator.index(capacity)  # type: ignore[arg-type]  # what it is made to find out
+    except TypeError:
+        got = f"{capacity!r} ({type(capacity).__name__})"
+        raise DTypeError("capacity", got, "an integer") from None
+    if number < 0:
+        raise ShapeError("capacity", number, "0 or more")
     return number
 
 

@@ -13,7 +13,7 @@ from mlm_spec.checking import FLOATS, check_array, check_finite, check_logits, c
 from mlm_spec.likelihood import log_likelihood, logit_gradient
 from mlm_spec.objective import check_selection
 
-__all__ = ["head"]
+__all__ = ["check_layer", "head"]
 
 
 def head(
@@ -52,7 +52,7 @@ def head(
     >>> round(float(result.sum), 6), result.grad_bias.tolist()
     (-1.386294, [-0.25, 0.75, -0.25, -0.25])
     """
-    _check_layer(hidden, weight, bias)
+    check_layer(hidden, weight, bias)
     rows, columns, _ = hidden.shape
     check_selection(targets, selected, (rows, columns), weight.shape[0], "weight")
     upstream = check_weights(weights, selected)
@@ -74,7 +74,7 @@ def head(
     return HeadResult(np.float64(total), np.int64(ids.size), grad_hidden, grad_weight, grad_bias)
 
 
-def _check_layer(hidden: object, weight: object, bias: object) -> None:
+def check_layer(hidden: object, weight: object, bias: object) -> None:
     states = check_array("hidden", hidden, ("B", "T", "d"), FLOATS)
     own = (states.dtype.name,)
     matrix = check_array("weight", weight, ("V", states.shape[2]), own)

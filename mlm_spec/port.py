@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_spec.checking import check_array
 from mlm_spec.head import head
 from mlm_spec.loss import loss
 from mlm_spec.masking import mask
@@ -39,8 +40,14 @@ versions = {"numpy": np.__version__}
 
 
 def random_words(key: NDArray[np.uint32], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Threefry4x32-20 of each key and counter, all uint32 (n, 4)."""
-    return threefry4x32(key, counter)
+    """Threefry4x32-20 of each key and counter, all uint32 (n, 4).
+
+    Raises
+    ------
+    ShapeError, DTypeError.
+    """
+    keys = check_array("key", key, ("n", 4), ("uint32",))
+    return threefry4x32(keys, check_array("counter", counter, (len(keys), 4), ("uint32",)))
 
 
 def policy(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
-from mlm_spec.checking import FLOATS, check_array, check_seed
+from mlm_spec.checking import FLOATS, IDS, check_array, check_capacity, check_seed
 from mlm_spec.errors import (
     CapacityError,
     EmptySelectionError,
@@ -23,7 +23,7 @@ from mlm_spec.errors import (
     NoSupportError,
     NotFiniteError,
 )
-from mlm_spec.head import head
+from mlm_spec.head import check_layer, head
 from mlm_spec.masking import check_source, mask_source
 from mlm_spec.objective import score
 from mlm_spec.policy import MaskingPolicy
@@ -101,7 +101,7 @@ def score_step(
     """`mlm_spec.score` inside a step that holds ``capacity`` selected positions."""
     check_array("logits", logits, ("B", "T", "V"), FLOATS)
     shape = logits.shape[:2]
-    status = _count_status(selected, shape, capacity)
+    status = _count_status(targets, selected, weights, shape, capacity)
     if not status & Status.OVERFLOW:
         try:
             result: ScoreResult = score(logits, targets, selected, weights)
@@ -121,8 +121,8 @@ def head_step(
     capacity: int,
 ) -> HeadStep:
     """`mlm_spec.head` inside a step that holds ``capacity`` selected positions."""
-    check_array("hidden", hidden, ("B", "T", "d"), FLOATS)
-    status = _count_status(selected, hidden.shape[:2], capacity)
+    check_layer(hidden, weight, bias)
+    status = _count_status(targets, selected, weights, hidden.shape[:2], capacity)
     if not status & Status.OVERFLOW:
         try:
             result: HeadResult = head(hidden, weight, bias, targets, selected, weights)
@@ -161,10 +161,16 @@ def raise_for_status(status: int, mean: bool = False) -> None:
         raise EmptySelectionError("status", word.name, "a selected position, to take a mean over")
 
 
-def _count_status(selected: object, shape: tuple[int, ...], capacity: int) -> Status:
+def _count_status(
+    targets: object, selected: object, weights: object, shape: tuple[int, ...], capacity: int
+) -> Status:
+    """Whether the selected positions fit; shapes and dtypes are looked at first."""
     chosen = check_array("selected", selected, shape, ("bool",))
+    check_array("targets", targets, shape, IDS)
+    if weights is not None:
+        check_array("weights", weights, shape, ("float32", "float64"))
     count = int(chosen.sum())
-    if count > capacity:
+    if count > check_capacity(capacity):
         return Status.OVERFLOW
     return Status.OK if count else Status.EMPTY
 

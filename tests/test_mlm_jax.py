@@ -718,7 +718,7 @@ def test_a_score_step_reports_what_it_found_and_then_has_no_effect(
 HEAD_STATUSES = [
     ({}, 4, Status.OK),
     ({}, 3, Status.OVERFLOW),
-    ({}, -1, Status.OVERFLOW),
+    ({}, 0, Status.OVERFLOW),
     ({"targets": put((1, 2), 6)}, 8, Status.ID_RANGE),
     ({"hidden": put((0, 2, 1), np.nan)}, 8, Status.NOT_FINITE),
     ({"hidden": put((0, 2, 1), -np.inf)}, 8, Status.NOT_FINITE),

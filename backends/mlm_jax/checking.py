@@ -88,10 +88,13 @@ def check_seed(name: str, value: object) -> int:
 
 
 def check_capacity(capacity: object) -> int:
-    """A number of positions, static; else DTypeError."""
+    """A number of positions, static: DTypeError if it is no integer, ShapeError if below 0."""
     if isinstance(capacity, bool) or not hasattr(capacity, "__index__"):
         raise DTypeError("capacity", f"{capacity!r}", "an integer")
-    return operator.index(capacity)
+    number = operator.index(capacity)
+    if number < 0:
+        raise ShapeError("capacity", number, "0 or more")
+    return number
 
 
 def check_mask(

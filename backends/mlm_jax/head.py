@@ -234,7 +234,7 @@ def head(
     count = int(np.count_nonzero(np.asarray(selected)))
     limit = count if capacity is None else checking.check_capacity(capacity)
     arguments = (hidden, weight, bias, checking.narrow_ids(targets), selected, weights)
-    slots = rounded_capacity(min(count, max(limit, 0)), selected.size)
+    slots = rounded_capacity(min(count, limit), selected.size)
     step = jitted_head_step(*arguments, capacity=slots, limit=np.int32(min(limit, slots)))
     original = (hidden, weight, bias, targets, selected, weights)
     checking.explain_head(int(step.status), *original, capacity=capacity)

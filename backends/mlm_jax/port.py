@@ -136,7 +136,7 @@ class JaxPort:
         capacity: int,
     ) -> dict[str, Any]:
         """`mlm_jax.objective.score_step`."""
-        step = self._score(logits, targets, selected, weights, capacity)
+        step = self._score(logits, targets, selected, weights, checking.check_capacity(capacity))
         del step["log_likelihood"]
         return step
 
@@ -168,11 +168,11 @@ class JaxPort:
             checking.check_array("logits", logits, ("B", "T", "V"), checking.FLOATS)
             checking.check_score(logits, targets, selected, _beside(logits, weights))
             size, rows = selected.size, _power_of_two(selected.size, _FEWEST_ROWS)
-            limit = size if capacity is None else min(checking.check_capacity(capacity), size)
+            limit = size if capacity is None else min(capacity, size)
             arguments = (logits, checking.narrow_ids(targets), selected)
             step = jitted_score_step(
                 *(_flat(x, rows) for x in (*arguments, _shares(logits, selected, weights))),
-                capacity=np.int32(max(limit, -1)),
+                capacity=np.int32(limit),
                 divisor=np.asarray(divisor, accumulator(logits.dtype)),
             )
         return {
@@ -209,7 +209,8 @@ class JaxPort:
         capacity: int,
     ) -> dict[str, Any]:
         """`mlm_jax.head.head_step`; more rows than ``capacity`` may be set aside for it."""
-        return self._head(hidden, weight, bias, targets, selected, weights, capacity)
+        limit = checking.check_capacity(capacity)
+        return self._head(hidden, weight, bias, targets, selected, weights, limit)
 
     def _head(
         self,
@@ -227,8 +228,8 @@ class JaxPort:
             checking.check_head(hidden, weight, bias, targets, selected, _beside(hidden, weights))
             size, rows = selected.size, _power_of_two(selected.size, _FEWEST_ROWS)
             count = int(np.count_nonzero(selected))
-            limit = count if capacity is None else checking.check_capacity(capacity)
-            held = rounded_capacity(min(count, max(limit, 0)), rows)
+            limit = count if capacity is None else capacity
+            held = rounded_capacity(min(count, limit), rows)
             positions = (checking.narrow_ids(targets), selected, _shares(hidden, selected, weights))
             step = jitted_head_step(
                 _flat(hidden, rows),
@@ -236,7 +237,7 @@ class JaxPort:
                 np.zeros(len(weight), hidden.dtype) if bias is None else bias,
                 *(_flat(x, rows) for x in positions),
                 capacity=held,
-                limit=np.int32(max(min(limit, size), -1)),
+                limit=np.int32(min(limit, size)),
             )
         return {
             "sum": np.asarray(step.sum),

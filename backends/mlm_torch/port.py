@@ -6,7 +6,6 @@ arrays are neither changed nor shared.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import ml_dtypes
@@ -107,7 +106,7 @@ class TorchPort:
     ) -> ScoreStep:
         """As `mlm_torch.score_step`."""
         tensors = self._tensors(logits=logits, targets=targets, selected=selected, weights=weights)
-        step = score_step(*tensors, operator.index(capacity))
+        step = score_step(*tensors, capacity)
         return ScoreStep(*_with_status(step))
 
     def head(
@@ -137,7 +136,7 @@ class TorchPort:
         """As `mlm_torch.head_step`."""
         layer = self._tensors(hidden=hidden, weight=weight, bias=bias)
         batch = self._tensors(targets=targets, selected=selected, weights=weights)
-        step = head_step(*layer, *batch, operator.index(capacity))
+        step = head_step(*layer, *batch, capacity)
         return HeadStep(*_with_status(step))
 
     def loss(

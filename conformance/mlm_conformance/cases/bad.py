@@ -23,6 +23,7 @@ __all__ = [
     "good_mask_call",
     "good_score_call",
     "policies",
+    "wrong_shapes",
 ]
 
 Call = dict[str, Any]
@@ -94,7 +95,7 @@ def bad_calls(port: str, reduction: str = "mean") -> tuple[BadCallCase, ...]:
     return tuple(_bad_loss_calls(reduction))
 
 
-def _wrong_shapes(array: Any) -> Iterator[tuple[str, Any]]:
+def wrong_shapes(array: Any) -> Iterator[tuple[str, Any]]:
     """The array with an axis too few, an axis too many, and each axis off by one."""
     yield "an axis too few", array[0]
     yield "an axis too many", array[None]
@@ -105,7 +106,7 @@ def _wrong_shapes(array: Any) -> Iterator[tuple[str, Any]]:
 
 def _shapes(port: str, good: Call, *names: str) -> Iterator[BadCallCase]:
     for name in names:
-        for about, array in _wrong_shapes(good[name]):
+        for about, array in wrong_shapes(good[name]):
             if name == "logits" and about.startswith("axis 2"):
                 continue  # another vocabulary, and a good call
             call = {**good, name: array}
@@ -225,7 +226,7 @@ def _bad_selection(port: str, good: Call, vocab: int) -> Iterator[BadCallCase]:
 def _bad_head_calls() -> Iterator[BadCallCase]:
     good = good_head_call()
     yield from _shapes("head", good, "hidden", "targets", "selected", "weights")
-    for about, weight in _wrong_shapes(good["weight"]):
+    for about, weight in wrong_shapes(good["weight"]):
         if about != "axis 0 too short":  # a bias that is too long, then
             call = {**good, "weight": weight}
             yield BadCallCase("head", call, "ShapeError", "", good, f"weight with {about}")
@@ -254,7 +255,7 @@ def _bad_head_calls() -> Iterator[BadCallCase]:
 def _bad_loss_calls(reduction: str) -> Iterator[BadCallCase]:
     good = good_loss_call(reduction)
     yield from _shapes("loss", good, "logits")
-    for about, labels in _wrong_shapes(np.zeros((_ROWS, _COLUMNS), np.int64)):
+    for about, labels in wrong_shapes(np.zeros((_ROWS, _COLUMNS), np.int64)):
         call = {**good, "labels": labels}
         yield BadCallCase("loss", call, "ShapeError", "", good, f"labels with {about}")
     yield from _dtypes("loss", good, "logits", "int32", "int64", "uint8", "bool")

@@ -13,6 +13,7 @@ from mlm_conformance.cases.bad import (
     bad_calls,
     policies,
 )
+from mlm_conformance.cases.bad_steps import STEPS, bad_step_calls, bad_word_calls
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import (
     BadCallCase,
@@ -33,6 +34,8 @@ from mlm_conformance.checks.common import (
 __all__: list[str] = []  # importing the module registers its checks
 
 _PORTS = ("mask", "score", "head")
+_UNCHECKED = ("random_words", *STEPS)
+_STATIC = ("MLM-ERR-1", "MLM-ERR-2")  # what these refuse too
 _ERRORS = {
     "MLM-ERR-1": ("ShapeError",),
     "MLM-ERR-2": ("DTypeError",),
@@ -61,11 +64,16 @@ def _refused(context: Context, case: BadCallCase) -> None:
     )
 
 
+def _calls_of(port: str) -> tuple[BadCallCase, ...]:
+    if port == "random_words":
+        return bad_word_calls()
+    return bad_step_calls(port) if port in STEPS else (*bad_calls(port), *further_bad_calls(port))
+
+
 def _register_refusals() -> None:
     for requirement, errors in _ERRORS.items():
-        for port in _PORTS:
-            calls = (*bad_calls(port), *further_bad_calls(port))
-            cases = [Fixed(c) for c in calls if c.error in errors]
+        for port in (*_PORTS, *(_UNCHECKED if requirement in _STATIC else ())):
+            cases = [Fixed(c) for c in _calls_of(port) if c.error in errors]
             if cases:
                 judge = _named(f"{port}_raises_{'_or_'.join(errors)}")
                 check(

@@ -20,6 +20,8 @@ from mlm_spec import (
 )
 
 __all__ = [
+    "a_capacity_of_any_kind_is_made_an_integer",
+    "a_negative_capacity_is_no_capacity",
     "a_truth_value_is_a_seed",
     "a_wrong_dtype_is_a_wrong_shape",
     "a_wrong_seed_is_any_error",
@@ -45,13 +47,15 @@ __all__ = [
     "tokens_are_converted",
     "tokens_are_not_looked_at",
     "weights_are_broadcast",
+    "words_of_any_kind_are_taken",
 ]
 
 Call = dict[str, Any]
+_STEPS = ("mask_step", "score_step", "head_step")
 _OPTAX = "https://github.com/google-deepmind/optax/issues/1185"
 
 
-@mutant_around("MLM-ERR-1", "mask", "score", "head")
+@mutant_around("MLM-ERR-1", "mask", "score", "head", "random_words", *_STEPS)
 def a_wrong_shape_is_any_error(correct: Port, call: Call) -> Any:
     """A wrong shape raises a plain ValueError, as a library underneath would."""
     try:
@@ -89,7 +93,7 @@ def the_bias_is_flattened(correct: Port, call: Call) -> Any:
     return correct(**{**call, "bias": bias.reshape(-1) if isinstance(bias, np.ndarray) else bias})
 
 
-@mutant_around("MLM-ERR-2", "mask", "score", "head")
+@mutant_around("MLM-ERR-2", "mask", "score", "head", "random_words", *_STEPS)
 def a_wrong_dtype_is_a_wrong_shape(correct: Port, call: Call) -> Any:
     """A wrong element type raises ShapeError."""
     try:
@@ -119,6 +123,33 @@ def the_weight_is_converted(correct: Port, call: Call) -> Any:
     if not isinstance(call["weight"], np.ndarray) or not isinstance(call["hidden"], np.ndarray):
         return correct(**call)
     return correct(**{**call, "weight": call["weight"].astype(call["hidden"].dtype)})
+
+
+@mutant_around("MLM-ERR-2", "score_step", "head_step")
+def a_capacity_of_any_kind_is_made_an_integer(correct: Port, call: Call) -> Any:
+    """A capacity of 2.5 is 2, one of "4" is 4."""
+    capacity = call["capacity"]
+    return correct(
+        **{**call, "capacity": int(capacity) if isinstance(capacity, float | str) else capacity}
+    )
+
+
+@mutant_around("MLM-ERR-1", "score_step", "head_step")
+def a_negative_capacity_is_no_capacity(correct: Port, call: Call) -> Any:
+    """A capacity below 0 holds nothing."""
+    capacity = call["capacity"]
+    return correct(**{**call, "capacity": max(capacity, 0) if type(capacity) is int else capacity})
+
+
+@mutant_around("MLM-ERR-2", "random_words")
+def words_of_any_kind_are_taken(correct: Port, call: Call) -> Any:
+    """Keys and counters of other integers become words."""
+    return correct(**{n: _as_words(x) for n, x in call.items()})
+
+
+def _as_words(array: Any) -> Any:
+    whole = isinstance(array, np.ndarray) and array.dtype.kind in "iu"
+    return array.astype(np.uint32) if whole else array
 
 
 @mutant("MLM-ERR-3", "mask")
