@@ -22,20 +22,17 @@ _NO_ARRAYS: tuple[Any, ...] = (None, 5, 1.5, True, "words", {}, (0, 0, 0, 0))
 
 
 def bad_step_calls(port: str) -> tuple[BadCallCase, ...]:
-    """Bad calls of a step: those of its checked twin that need no look at the data."""
+    """Bad calls of a step: those of its checked twin that need no look at the data.
+
+    Every second one would be an overflow besides: two positions are selected.
+    """
     extra = {} if port == "mask_step" else {"capacity": 4}
     calls = [case for case in bad_calls(STEPS[port]) if case.error in _STATIC]
-    cases = [
-        BadCallCase(
-            port,
-            {**case.arguments, **extra},
-            case.error,
-            case.where,
-            {**case.good, **extra},
-            case.about,
-        )
-        for case in calls
-    ]
+    cases = []
+    for i, case in enumerate(calls):
+        call = {**case.arguments, **({"capacity": 1} if extra and i % 2 else extra)}
+        good = {**case.good, **extra}
+        cases.append(BadCallCase(port, call, case.error, case.where, good, case.about))
     good = cases[0].good
     wrong = [(value, "DTypeError") for value in _NO_INTEGERS]
     wrong += [(value, "ShapeError") for value in _NEGATIVE]

@@ -15,6 +15,7 @@ from mlm_spec import (
     NotFiniteError,
     SeedError,
     ShapeError,
+    Status,
     checking,
     masking,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "a_wrong_shape_is_any_error",
     "an_impossible_target_has_no_support",
     "an_impossible_target_is_minus_infinity",
+    "an_overflow_hides_a_wrong_shape",
     "eligible_is_broadcast",
     "long_seeds_are_cut",
     "minus_infinity_in_the_layer_is_a_number",
@@ -139,6 +141,18 @@ def a_negative_capacity_is_no_capacity(correct: Port, call: Call) -> Any:
     """A capacity below 0 holds nothing."""
     capacity = call["capacity"]
     return correct(**{**call, "capacity": max(capacity, 0) if type(capacity) is int else capacity})
+
+
+@mutant_around("MLM-ERR-1", "score_step", "head_step")
+def an_overflow_hides_a_wrong_shape(correct: Port, call: Call) -> Any:
+    """More selected positions than the capacity: nothing else is looked at."""
+    try:
+        return correct(**call)
+    except ShapeError:
+        fits = not isinstance(call["capacity"], int) or call["capacity"] < 0
+        if fits or not np.count_nonzero(call["selected"]) > call["capacity"]:
+            raise
+        return {"sum": np.float64(0.0), "count": np.int64(0), "status": Status.OVERFLOW}
 
 
 @mutant_around("MLM-ERR-2", "random_words")
