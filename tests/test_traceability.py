@@ -38,6 +38,9 @@ MADE_UP = {
 }
 
 
+OBSERVED = re.compile(r"`(\w+)` \(([\d …,]+)\)")
+
+
 def a_check(requirement: str, name: str = "holds", port: str = "score") -> Check:
     return Check(requirement, name, port, True, None, (), (), None, (), 1.0, lambda c, x: None)
 
@@ -241,3 +244,24 @@ def test_a_mention_of_what_does_not_exist_is_found(tmp_path: Path) -> None:
     assert dangling(IDS, found, {}) == {"docs/a.md: MLM-SEL-77", "docs/b.py: MLM-SEL-77"}
     allowed = {"docs/a.md": {"MLM-SEL-77"}}
     assert dangling(IDS, found, allowed) == {"docs/b.py: MLM-SEL-77"}
+
+
+def ports_of(chapter: str) -> dict[str, set[int]]:
+    """By port, the numbers of the requirements that the chapter says it shows."""
+    page = (ROOT / "docs" / "spec" / f"{chapter}.md").read_text(encoding="utf-8")
+    paragraph = page.split("**Observed by** ")[1].split("\n\n")[0].replace("\n", " ")
+    found = {}
+    for port, numbers in OBSERVED.findall(paragraph):
+        ends = [part.split(" … ") for part in numbers.split(", ")]
+        found[port] = {n for end in ends for n in range(int(end[0]), int(end[-1]) + 1)}
+    return found
+
+
+@pytest.mark.parametrize("chapter", sorted({id.split("-")[1] for id in IDS}))
+def test_a_chapter_names_the_ports_it_is_checked_on(chapter: str) -> None:
+    checked: dict[str, set[int]] = {}
+    for check in CHECKS:
+        _, own, number = check.requirement.split("-")
+        if own == chapter:
+            checked.setdefault(check.port, set()).add(int(number))
+    assert ports_of(chapter) == checked

@@ -46,6 +46,7 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-HED-1": "sum",
     # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
+    "MLM-OBJ-13": "nothing",
     "MLM-OBJ-11": "nothing",
     "MLM-HED-6": "nothing",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlm_conformance.check import CHECKS
 from mlm_conformance.checks import (
+    arguments,
     bad_input,
     corruption,
     gradient,
@@ -19,6 +20,7 @@ from mlm_conformance.checks import (
 
 __all__ = [
     "CHECKS",
+    "arguments",
     "bad_input",
     "corruption",
     "gradient",

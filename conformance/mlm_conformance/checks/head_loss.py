@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic
 from mlm_conformance.cases.model import HeadCase
@@ -23,13 +22,16 @@ SHAPES = ((2, 8, 16, 64),)
 RECIPES = head_recipes(SHAPES, ("float32",))
 
 
-def _call(context: Context, case: HeadCase, labels: NDArray[Any] | None = None) -> dict[str, Any]:
-    """The target's loss of a case, with the case's own count as ``num_items``."""
-    own = np.where(case.selected, case.targets, IGNORE).astype(np.int64)
+def loss_arguments(context: Context, case: HeadCase) -> dict[str, Any]:
+    """The arguments of ``head_loss``, with the case's own count as ``num_items``."""
+    labels = np.where(case.selected, case.targets, IGNORE).astype(np.int64)
     items = int(case.selected.sum()) if context.loss_reduction == "sum/num_items" else None
-    arguments = {name: getattr(case, name) for name in ("hidden", "weight", "bias")}
-    arguments |= {"labels": own if labels is None else labels, "ignore_index": IGNORE}
-    return context.call("head_loss", {**arguments, "num_items": items})
+    layer = {name: getattr(case, name) for name in ("hidden", "weight", "bias")}
+    return {**layer, "labels": labels, "ignore_index": IGNORE, "num_items": items}
+
+
+def _call(context: Context, case: HeadCase) -> dict[str, Any]:
+    return context.call("head_loss", loss_arguments(context, case))
 
 
 def _judge(context: Context, case: HeadCase) -> None:

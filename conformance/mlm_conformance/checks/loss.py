@@ -20,16 +20,23 @@ __all__: list[str] = []  # importing the module registers its checks
 ORDINARY = ("normal", "equal", "ties", "likely")
 
 
-def _loss_call(
+def loss_call_arguments(
     context: Context, case: LossCase, num_items: int | None = None
-) -> dict[str, NDArray[Any]]:
-    """The loss and, where there is one, its gradient; without ``num_items`` the call's count."""
+) -> dict[str, Any]:
+    """The arguments of ``loss``; without ``num_items`` the call's own count."""
     arguments = case.arguments()
     if context.loss_reduction != "sum/num_items":
         arguments["num_items"] = None
     else:
         arguments["num_items"] = num_items or max(arguments["num_items"], 1)
-    return context.call("loss", arguments)
+    return arguments
+
+
+def _loss_call(
+    context: Context, case: LossCase, num_items: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """The loss and, where there is one, its gradient."""
+    return context.call("loss", loss_call_arguments(context, case, num_items))
 
 
 def _loss(context: Context, case: LossCase, num_items: int | None = None) -> NDArray[Any]:

@@ -6,6 +6,7 @@ There is at least one for every requirement, and for every port that it is check
 from __future__ import annotations
 
 from mlm_conformance.mutants import (
+    arguments,
     bad_input,
     corruption,
     gradient,
@@ -27,6 +28,7 @@ from mlm_spec import text
 __all__ = [
     "MUTANTS",
     "Mutant",
+    "arguments",
     "bad_input",
     "corruption",
     "gradient",
