@@ -224,7 +224,7 @@ def loss_recipes(
     dtypes: Sequence[str] = ("float32",),
     patterns: Sequence[str] = ("some", "all", "one"),
 ) -> tuple[st.SearchStrategy[LossRecipe], tuple[LossRecipe, ...]]:
-    """A strategy, and the recipes that are always in: each family."""
+    """A strategy, and the recipes that are always in: each family, the dtypes in turn."""
     strategy = st.builds(
         LossRecipe,
         st.sampled_from(list(shapes)),
@@ -234,7 +234,7 @@ def loss_recipes(
         st.integers(0, 2**32 - 1),
     )
     always = tuple(
-        LossRecipe(shapes[0], dtypes[0], family, patterns[0], i)
+        LossRecipe(shapes[0], dtypes[i % len(dtypes)], family, patterns[0], i)
         for i, family in enumerate(families)
     )
     return strategy, always

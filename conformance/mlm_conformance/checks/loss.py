@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
 from mlm_conformance.cases.model import LossCase
-from mlm_conformance.cases.numbers import generator, loss_recipes
+from mlm_conformance.cases.numbers import DTYPES, generator, loss_recipes
 from mlm_conformance.check import Context, check
 from mlm_conformance.checks.common import field_of
 from mlm_spec import log_likelihood, logit_gradient
 
 __all__: list[str] = []  # importing the module registers its checks
 
+NARROW = ("bfloat16", "float16")
 ORDINARY = ("normal", "equal", "ties", "likely")
 
 
@@ -100,6 +101,42 @@ def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> 
     context.within("mean loss", field_of(result, "loss", ()), total / count, limit)
     if "grad_logits" in result:
         _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), count)
+
+
+@check(
+    "MLM-OBJ-12",
+    port="loss",
+    recipes=loss_recipes(("normal",) * len(DTYPES), dtypes=DTYPES),
+    needs=DTYPES,
+    theorem=True,
+)
+def losses_are_at_least_float32(context: Context, case: LossCase) -> None:
+    name = case.logits.dtype.name
+    if (case.labels == case.ignore_index).all():
+        return  # the loss of nothing is the matter of MLM-OBJ-11
+    context.saw(name)
+    least = "float64" if name == "float64" else "float32"
+    seen = _loss(context, case).dtype
+    wide = seen.name in ("float32", "float64") and seen.itemsize >= np.dtype(least).itemsize
+    context.require(wide, f"loss has dtype {seen} for {name} logits, should be {least}")
+
+
+@check(
+    "MLM-LIK-9",
+    port="loss",
+    recipes=loss_recipes(
+        ("normal", "likely", "offset", "equal") * 2, dtypes=NARROW, patterns=("all",)
+    ),
+    needs=NARROW,
+)
+def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCase) -> None:
+    """With every position selected: a wrong denominator is no fault of the dtype."""
+    total, bound, count = _true_loss(case)
+    context.saw(case.logits.dtype.name)
+    by = 1 if context.loss_reduction == "sum" else count
+    unit = arithmetic(case.logits.dtype.name).unit
+    limit = (bound + 2 * unit * (abs(total) + bound)) / by
+    context.within("loss", _loss(context, case), total / by, limit)
 
 
 @check(

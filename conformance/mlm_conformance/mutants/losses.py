@@ -25,6 +25,10 @@ __all__ = [
     "head_mean_of_nothing_is_nan",
     "ignored_rows_are_smoothed",
     "log_likelihood_for_a_loss",
+    "loss_in_the_dtype_of_the_logits",
+    "loss_of_differences_in_the_dtype_of_the_logits",
+    "loss_terms_are_rounded_to_the_dtype_of_the_logits",
+    "losses_are_always_float32",
     "mean_of_nothing_is_nan",
     "mean_of_nothing_is_zero",
     "mean_of_row_means",
@@ -205,6 +209,37 @@ def an_empty_micro_batch_is_refused(correct: Port, call: Call) -> Any:
     if not _count(call):
         raise EmptySelectionError("the count of selected positions", 0, "1 or more")
     return correct(**call)
+
+
+@mutant_around("MLM-OBJ-12", "loss", reduction=MEAN)
+def loss_in_the_dtype_of_the_logits(correct: Port, call: Call) -> Any:
+    """The loss of bfloat16 logits is a bfloat16."""
+    value, gradient = correct(**call)
+    return np.asarray(value).astype(call["logits"].dtype), gradient
+
+
+@mutant_around("MLM-OBJ-12", "loss", reduction=SUM)
+def losses_are_always_float32(correct: Port, call: Call) -> Any:
+    """The loss of float64 logits is kept in float32."""
+    value, gradient = correct(**call)
+    return np.float32(value), gradient
+
+
+@mutant_around("MLM-LIK-9", "loss", reduction=MEAN)
+def loss_of_differences_in_the_dtype_of_the_logits(correct: Port, call: Call) -> Any:
+    """The difference to the largest logit is rounded to bfloat16 or float16."""
+    wide, kind = call["logits"].astype(np.float64), call["logits"].dtype
+    if kind.itemsize > 2:
+        return correct(**call)
+    moved = (wide - wide.max(axis=-1, keepdims=True)).astype(kind)
+    return correct(**{**call, "logits": moved})
+
+
+@mutant_around("MLM-LIK-9", "loss", reduction=NUM_ITEMS)
+def loss_terms_are_rounded_to_the_dtype_of_the_logits(correct: Port, call: Call) -> Any:
+    """The loss of narrow logits is computed exactly and rounded through their dtype."""
+    value, gradient = correct(**call)
+    return np.float32(np.asarray(value).astype(call["logits"].dtype)), gradient
 
 
 @mutant_around("MLM-OBJ-11", "head_loss", reduction=MEAN)
