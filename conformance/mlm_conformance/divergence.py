@@ -43,8 +43,6 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-OBJ-1": "select",
     "MLM-OBJ-3": "select",
     "MLM-OBJ-4": "select",
-    # A narrow result explains digits that are missing.
-    "MLM-OBJ-12": "likelihood",
     "MLM-HED-1": "sum",
     # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
