@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mlm_conformance.cases.edges import EDGES, EdgeRecipe
 from mlm_conformance.cases.masks import MASK, PAD, ROWS, SPECIAL, MaskRecipe, mask_recipes
 from mlm_conformance.cases.model import MaskCase, WordsCase
 from mlm_conformance.cases.numbers import generator
@@ -195,6 +196,27 @@ _RATES = ("1/4294967296", "4294967295/4294967296", "1/8589934592", "0", "1", "1/
 def extreme_probabilities_are_exact(context: Context, case: MaskCase) -> None:
     context.saw("positions", case.tokens.size)
     equal_masks(context, f"at {case.about}", masked(context, case), expected_mask(context, case))
+
+
+@check(
+    "MLM-RNG-5",
+    port="mask",
+    recipes=table(
+        [
+            EdgeRecipe(what, below, seed)
+            for what in EDGES
+            for below in (False, True)
+            for seed in (0, 1)
+        ]
+    ),
+    needs=EDGES,
+)
+def a_decision_turns_at_its_word(context: Context, case: MaskCase) -> None:
+    """Every threshold of every law, with a probability of 32 bits that one word just meets."""
+    what = next(what for what in EDGES if what in case.about)
+    want = expected_mask(context, case)
+    context.saw(what, want.selected.size)
+    equal_masks(context, f"with {case.about}", masked(context, case), want)
 
 
 @check(

@@ -12,9 +12,19 @@ from unittest.mock import patch
 import numpy as np
 
 import mlm_spec
-from mlm_conformance.mutants.inside import keyed, masked_from, shown_with
+from mlm_conformance.mutants.inside import keyed, masked_from, selected_with, shown_with
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around, mutant_with_state
-from mlm_spec import Stream, corruption, random_words, selection, threefry4x32, thresholds
+from mlm_spec import (
+    Span,
+    Stream,
+    WholeWord,
+    corruption,
+    random_words,
+    selection,
+    threefry4x32,
+    thresholds,
+)
+from mlm_spec.thresholds import below
 
 __all__ = [
     "a_cache_without_the_epoch",
@@ -29,6 +39,9 @@ __all__ = [
     "epoch_added_to_the_seed",
     "epoch_cut_to_32_bits",
     "every_epoch_has_the_same_masks",
+    "kinds_have_16_bits",
+    "kinds_of_words_are_float32",
+    "lengths_of_spans_are_float32",
     "no_key_after_the_last_round",
     "no_parity_constant",
     "one_key_for_all_blocks",
@@ -36,9 +49,11 @@ __all__ = [
     "pool_is_descending",
     "position_cut_to_16_bits",
     "rate_1_misses_the_last_word",
+    "rates_of_words_have_16_bits",
     "rotations_off_by_one",
     "seed_cut_to_32_bits",
     "sequence_id_cut_to_32_bits",
+    "starts_of_spans_have_16_bits",
     "streams_are_one",
     "the_last_word_only",
     "threshold_itself_is_below",
@@ -55,6 +70,7 @@ Call = dict[str, Any]
 _KNOWN, _BLOCKS = "words_are_the_published_known_answers", "words_are_threefry"
 _EDGE = "the_word_below_the_threshold_is_the_last_selected"
 _EXTREME = "extreme_probabilities_are_exact"
+_AT_THE_WORD = "a_decision_turns_at_its_word"
 _INDEX = "random_ids_come_from_the_two_try_index"
 _REFUSED = "a_refused_word_gives_way_to_the_next"
 _ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
@@ -301,6 +317,56 @@ def threshold_wraps_to_0(**call: Any) -> Any:
 def words_are_compared_signed(**call: Any) -> Any:
     """Words of 2³¹ and more are negative numbers."""
     return _mask_below(lambda w, p: w.view(np.int32) < mlm_spec.threshold(p), call)
+
+
+def _coarse(words: Any, p: Fraction) -> Any:
+    """A threshold of sixteen bits."""
+    return below(words, Fraction(round(p * 2**16), 2**16))
+
+
+@mutant("MLM-RNG-5", "mask", check=_AT_THE_WORD)
+def rates_of_words_have_16_bits(**call: Any) -> Any:
+    """The rate of whole words is rounded to a multiple of 2⁻¹⁶."""
+    law = call["policy"].selection
+    return selected_with(call, below=_coarse if isinstance(law, WholeWord) else below)
+
+
+@mutant("MLM-RNG-5", "mask", check=_AT_THE_WORD)
+def starts_of_spans_have_16_bits(**call: Any) -> Any:
+    """The rate at which spans start is rounded to a multiple of 2⁻¹⁶."""
+    law = call["policy"].selection
+    start = law.start if isinstance(law, Span) else None
+    return selected_with(call, below=lambda w, p: _coarse(w, p) if p == start else below(w, p))
+
+
+@mutant("MLM-RNG-5", "mask", check=_AT_THE_WORD)
+def lengths_of_spans_are_float32(**call: Any) -> Any:
+    """The distribution of span lengths is summed in float32."""
+    law = call["policy"].selection
+    start = law.start if isinstance(law, Span) else None
+
+    def narrow(w: Any, p: Fraction) -> Any:
+        exact = p == start or not isinstance(law, Span)
+        return below(w, p if exact else Fraction(float(np.float32(float(p)))))
+
+    return selected_with(call, below=narrow)
+
+
+@mutant("MLM-RNG-5", "mask", check=_AT_THE_WORD)
+def kinds_have_16_bits(**call: Any) -> Any:
+    """The weights of the kinds are rounded to multiples of 2⁻¹⁶."""
+    return shown_with(call, below=_coarse)
+
+
+@mutant("MLM-RNG-5", "mask", check=_AT_THE_WORD)
+def kinds_of_words_are_float32(**call: Any) -> Any:
+    """The kind of a whole word is decided in float32."""
+    by_word = call["policy"].corruption.unit == "word"
+
+    def narrow(w: Any, p: Fraction) -> Any:
+        return (w / 2**32).astype(np.float32) < np.float32(float(p)) if by_word else below(w, p)
+
+    return shown_with(call, below=narrow)
 
 
 @mutant("MLM-RNG-6", "mask", check=_INDEX)
