@@ -16,6 +16,7 @@ from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
 from mlm_spec.checking import FLOATS, IDS, check_array, check_capacity, check_seed
 from mlm_spec.errors import (
     CapacityError,
+    DTypeError,
     EmptySelectionError,
     IdRangeError,
     ImpossibleTargetError,
@@ -149,7 +150,10 @@ def raise_for_status(status: int, mean: bool = False) -> None:
     ------
     CapacityError (OVERFLOW), IdRangeError (ID_RANGE), NotFiniteError (NOT_FINITE),
     EmptySelectionError (EMPTY, with ``mean``); in this order.
+    DTypeError : it is no status: another bit is set.
     """
+    if int(status) not in range(16):
+        raise DTypeError("status", int(status), "a status word, 0..15")
     word = Status(int(status))
     if word & Status.OVERFLOW:
         raise CapacityError("status", word.name, "no more selected positions than the capacity")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from numbers import Rational
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlm_spec.errors import PolicyError
 
 __all__ = ["below", "pool_index", "threshold"]
 
@@ -18,9 +21,15 @@ def threshold(p: Fraction) -> int:
 
     The probability of "yes" is T(p) / 2³², which is at least p and exceeds it by less than 2⁻³².
 
+    Raises
+    ------
+    PolicyError : no exact fraction (a float is none), or one outside [0, 1].
+
     >>> threshold(Fraction(3, 20)), threshold(Fraction(0)), threshold(Fraction(1)) == 2**32
     (644245095, 0, True)
     """
+    if not isinstance(p, Rational) or not 0 <= p <= 1:
+        raise PolicyError("p", repr(p), "an exact fraction in [0, 1]")
     return -((-p.numerator * _RANGE) // p.denominator)
 
 

@@ -154,13 +154,14 @@ def test_check_asks_for_a_whole_run_at_the_ci_profile_on_the_cpu(fake: FakeRunne
 
 
 def test_check_passes_on_what_it_is_told(fake: FakeRunner) -> None:
-    told = "--device gpu:1 --profile nightly --seed 18446744073709551615 --in-process"
-    cli.main(["check", "fake", *told.split(), "--time-limit", "2.5", "--only", "MLM-OBJ-1"])
+    told = "--device gpu:1 --profile nightly --seed 18446744073709551615 --time-limit 2.5"
+    cli.main(["check", "fake", *told.split(), "--only", "MLM-OBJ-1"])
+    cli.main(["check", "fake", "--in-process"])
+    assert fake.calls.pop()[1]["in_process"] is True
     [(_, options)] = fake.calls
     assert options["device"] == "gpu:1"
     assert options["profile"] == "nightly"
     assert options["seed"] == 2**64 - 1
-    assert options["in_process"] is True
     assert options["time_limit"] == 2.5
     assert options["only"] == ["MLM-OBJ-1"]
 
@@ -300,6 +301,11 @@ def test_a_command_line_that_means_nothing_exits_2(fake: FakeRunner, arguments: 
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments.split())
     assert caught.value.code == 2
+    assert fake.calls == []
+
+
+def test_a_time_limit_in_process_is_refused(fake: FakeRunner) -> None:
+    assert cli.main(["check", "fake", "--in-process", "--time-limit", "5"]) == 2
     assert fake.calls == []
 
 

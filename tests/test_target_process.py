@@ -593,6 +593,7 @@ def test_a_target_without_a_device_runs_on_the_cpu_and_nowhere_else(name: str) -
         ("misbehaving:", "cpu", UnknownTarget, "is not of the form module:attribute"),
         ("misbehaving:broken_constructor", "cpu", TargetError, "in broken_constructor"),
         ("misbehaving:exits_at_once", "cpu", TargetError, "SystemExit"),
+        ("misbehaving:Echo.score", "cpu", TargetError, "cannot be made: missing a required"),
         ("misbehaving:EMPTY", "cpu", TargetError, "has none of the methods mask, score, head"),
         ("misbehaving:UNDECLARED", "cpu", TargetError, "its loss_reduction is None; expected"),
     ],

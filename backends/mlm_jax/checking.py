@@ -185,8 +185,12 @@ def raise_for_status(status: int, mean: bool = False) -> None:
     Raises
     ------
     CapacityError, IdRangeError, NotFiniteError, EmptySelectionError : the first that applies.
+    DTypeError : no status at all.
     """
-    word = Status(int(status))
+    number = int(status)
+    if number & ~0b1111:
+        raise DTypeError("status", number, "four bits")
+    word = Status(number)
     if word & Status.OVERFLOW:
         raise CapacityError("status", word.name, "at most as many selected positions as fit")
     if word & Status.ID_RANGE:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlm_jax import checking
 from mlm_jax.objective import accumulator, jitted_score_step, log_likelihood_sum
-from mlm_spec.errors import EmptySelectionError
+from mlm_spec.errors import EmptySelectionError, InputError
 
 __all__ = ["Reduction", "denominator", "loss", "loss_sum"]
 
@@ -70,6 +70,7 @@ def loss(
 
     Raises
     ------
+    InputError : another reduction, or a num_items that is no natural number.
     EmptySelectionError : a mean over nothing, or num_items 0 or None where it divides.  Under
         the other reductions, nothing selected is 0.0.
     The errors of `mlm_jax.objective.score`.
@@ -89,12 +90,24 @@ def denominator(selected: np.ndarray, num_items: int | None, reduction: Reductio
 
     Raises
     ------
+    InputError : no reduction, or no number of items.
     EmptySelectionError : it would be 0.
     """
     if reduction == "sum":
         return 1
+    if reduction not in ("mean", "sum/num_items"):
+        raise InputError("reduction", repr(reduction), "'sum', 'mean' or 'sum/num_items'")
+    if reduction != "mean" and not _is_number(num_items):
+        raise InputError("num_items", repr(num_items), "an integer, 0 or more")
     count = int(np.count_nonzero(selected)) if reduction == "mean" else int(num_items or 0)
     if count == 0:
         name = "count of selected positions" if reduction == "mean" else "num_items"
         raise EmptySelectionError(name, 0, "at least 1, since the loss is divided by it")
     return count
+
+
+def _is_number(items: object) -> bool:
+    """None, which is 0, or a natural number."""
+    if isinstance(items, bool | np.bool_):
+        return False
+    return items is None or (isinstance(items, int | np.integer) and items >= 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from mlm_spec.errors import EmptySelectionError
+from mlm_spec.errors import EmptySelectionError, InputError
 from mlm_torch.checking import IDS, check_ids, check_logits, check_tensor
 from mlm_torch.likelihood import accumulation_dtype
 from mlm_torch.objective import rows_sum
@@ -40,6 +40,7 @@ def loss(
 
     Raises
     ------
+    InputError : another reduction, or a num_items that is no int.
     EmptySelectionError : a mean over nothing, or ``"sum/num_items"`` without a positive num_items.
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError.
 
@@ -68,12 +69,16 @@ def mean_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tenso
 
 
 def _divisor(selected: Tensor, num_items: int | None, reduction: Reduction) -> int:
+    if reduction not in get_args(Reduction):
+        raise InputError("reduction", repr(reduction), " or ".join(get_args(Reduction)))
     if reduction == "sum":
         return 1
     if reduction == "mean":
         name, divisor = "the count of selected positions", int(selected.sum())
     else:
         name, divisor = "num_items", num_items
+        if isinstance(num_items, bool) or not isinstance(num_items, int | None):
+            raise InputError(name, repr(num_items), "a number of positions, an int")
     if divisor is None or divisor < 1:
         raise EmptySelectionError(name, divisor, "1 or more, to divide by")
     return divisor

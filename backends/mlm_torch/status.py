@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from mlm_spec.batch import Status
-from mlm_spec.errors import CapacityError, EmptySelectionError, IdRangeError, NotFiniteError
+from mlm_spec.errors import (
+    CapacityError,
+    DTypeError,
+    EmptySelectionError,
+    IdRangeError,
+    NotFiniteError,
+)
 
 __all__ = ["Found", "has_effect", "raise_for_status", "status_word"]
 
@@ -50,8 +56,12 @@ def raise_for_status(status: Tensor | int, mean: bool = False) -> None:
     ------
     CapacityError, IdRangeError, NotFiniteError, EmptySelectionError : for OVERFLOW, ID_RANGE,
         NOT_FINITE and, with ``mean``, EMPTY; the first that applies.
+    DTypeError : bits that no step sets.
     """
-    word = Status(int(status))
+    number = int(status)
+    if not 0 <= number <= sum(Status):
+        raise DTypeError("status", number, "the word of a step: bits 1, 2, 4 and 8")
+    word = Status(number)
     name = "|".join(bit.name for bit in Status if bit and bit in word)
     if Status.OVERFLOW in word:
         raise CapacityError("status", name, "as many selected positions as the capacity, or fewer")

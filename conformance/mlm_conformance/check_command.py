@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
     ------
     BadCallError : a report cannot be written, an id is unknown, or the target is of no use.
     """
+    if options.in_process and options.time_limit is not None:
+        raise BadCallError("--time-limit needs a process of its own; --in-process has none")
     _require_writable(options)
     texts = text_commands.requirements()
     only = text_commands.expand(options.only or [], list(texts))

@@ -74,7 +74,15 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for form in ("json", "junit", "html"):
         check.add_argument(f"--{form}", metavar="F", help=f"write the report as {form} to F")
     check.add_argument("--seed", metavar="N", type=_seed, help="default: 0 (nightly: random)")
-    check.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=1)
+    say = "so many processes, each with a target of its own; default: 1"
+    check.add_argument(
+        "-n",
+        dest="workers",
+        metavar="WORKERS",
+        type=_positive,
+        default=1,
+        help=say,
+    )
     _add_in_process(check)
     check.add_argument("--time-limit", metavar="S", type=_seconds, help="seconds for one call")
     # How `-n` speaks to its shares: progress as JSON lines on standard output, no report.

@@ -139,11 +139,27 @@ def _made(name: str, found: Any, device: str) -> Any:
     """Call a class or a function; take anything else as the target."""
     is_maker = inspect.isclass(found) or inspect.isroutine(found)
     is_maker = is_maker or isinstance(found, functools.partial)
-    if is_maker and _takes_device(found):
+    takes_device = is_maker and _takes_device(found)
+    if is_maker:
+        _require_callable(name, found, {"device": device} if takes_device else {})
+    if takes_device:
         return found(device=device)
     if device != "cpu":
         raise TargetError(f"the target {name} takes no device=, so it cannot run on {device!r}")
     return found() if is_maker else found
+
+
+def _require_callable(name: str, maker: Any, arguments: dict[str, str]) -> None:
+    """A port is a method of an object: a function that wants a batch is no maker of one."""
+    try:
+        inspect.signature(maker).bind(**arguments)
+    except TypeError as error:
+        raise TargetError(
+            f"the target {name} cannot be made: {error}; expected an object with methods such as "
+            "score, or a class or a function that gives one and takes nothing but device="
+        ) from None
+    except ValueError:  # a builtin without a signature
+        return
 
 
 def _takes_device(maker: Any) -> bool:

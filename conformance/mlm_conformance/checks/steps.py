@@ -259,6 +259,7 @@ _RAISES = (
     (Status.OVERFLOW | Status.NOT_FINITE, False, "CapacityError"),
     (Status.ID_RANGE | Status.NOT_FINITE, False, "IdRangeError"),
     (Status.NOT_FINITE | Status.EMPTY, True, "NotFiniteError"),
+    *((no_status, mean, "DTypeError") for no_status in (16, 1024, -1) for mean in (False, True)),
 )
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "the_last_bit_is_raised_first",
     "the_last_of_several_faults_is_reported",
     "the_status_is_always_ok",
+    "unknown_bits_are_fine",
 ]
 
 Call = dict[str, Any]
@@ -165,6 +166,12 @@ def a_step_has_a_mean(correct: Port, call: Call) -> Any:
     """The sum of a step is divided by its count."""
     result = correct(**call)
     return result._replace(sum=result.sum / max(int(result.count), 1))
+
+
+@mutant_around("MLM-ERR-13", "raise_for_status")
+def unknown_bits_are_fine(correct: Port, call: Call) -> Any:
+    """A number whose known bits are not set raises nothing."""
+    return correct(**{**call, "status": call["status"] & 15})
 
 
 @mutant("MLM-ERR-13", "raise_for_status")
