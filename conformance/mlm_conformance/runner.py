@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hypothesis.errors import Flaky
 
@@ -23,6 +24,8 @@ from mlm_conformance.trial import Trial
 from mlm_spec import text
 
 __all__ = ["Session", "open_session", "plan", "run", "run_check", "unresolved", "with_texts"]
+
+_Results = dict[str, list[CheckResult]]
 
 
 def plan(only: Sequence[str] = ()) -> list[Check]:
@@ -64,10 +67,6 @@ def run(
     """
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     checks = plan(only)
-    note, versions = "", {}
-    results: dict[str, list[CheckResult]] = {}
-    rest: dict[str, list[CheckResult]] = {}
-    used, interrupted = 0 if seed is None else seed, False
     try:
         session = open_session(
             target,
@@ -80,45 +79,47 @@ def run(
             ports={check.port for check in checks},
         )
     except (FrameworkMissing, DeviceMissing) as error:
-        note = str(error)
-        for check in checks:
-            results.setdefault(check.requirement, []).append(_unrun(check, note))
+        results = _none_of(checks, str(error))
+        about: dict[str, Any] = {"note": str(error), "seed": seed or 0, "versions": {}}
     else:
-        used, versions = session.seed, dict(session.hello.versions)
-        try:
-            _run_all(session, checks, results, progress)
-        except KeyboardInterrupt:
-            interrupted = True
-            for check in checks:
-                if check.requirement not in results:
-                    rest.setdefault(check.requirement, []).append(_unrun(check, "interrupted"))
-        finally:
-            session.target.close()
-    results |= rest
-    requirements = with_texts(results)
-    requirements, first = mark_consequences(requirements, checks)
+        results, interrupted = _run_all(session, checks, progress)
+        about = {"seed": session.seed, "versions": dict(session.hello.versions)}
+        about["interrupted"] = interrupted
+    requirements, first = mark_consequences(with_texts(results), checks)
     return RunReport(
         target=target,
         device=device,
         profile=profile,
-        seed=used,
         spec_version=text.SPEC_VERSION,
-        versions=versions,
         platform=platform.platform(),
         started=started,
         seconds=time.perf_counter() - clock,
         requirements=requirements,
         first_failure=first,
-        note=note,
-        interrupted=interrupted,
         only=tuple(only),
+        **about,
     )
 
 
 def _run_all(
+    session: Session, checks: Sequence[Check], progress: Callable[[Progress], None] | None
+) -> tuple[_Results, bool]:
+    """All results, and whether Ctrl-C ended the run; ends the target."""
+    results: _Results = {}
+    try:
+        _run_each(session, checks, results, progress)
+    except KeyboardInterrupt:
+        rest = [check for check in checks if check.requirement not in results]
+        return results | _none_of(rest, "interrupted"), True
+    finally:
+        session.target.close()
+    return results, False
+
+
+def _run_each(
     session: Session,
     checks: Sequence[Check],
-    results: dict[str, list[CheckResult]],
+    results: _Results,
     progress: Callable[[Progress], None] | None,
 ) -> None:
     clock = time.perf_counter()
@@ -131,6 +132,14 @@ def _run_all(
         if progress is not None:
             outcome = _requirement(name, results[name]).outcome
             progress(Progress(done + 1, len(names), name, outcome, time.perf_counter() - clock))
+
+
+def _none_of(checks: Sequence[Check], why: str) -> _Results:
+    """Each of the checks as not run."""
+    results: _Results = {}
+    for check in checks:
+        results.setdefault(check.requirement, []).append(_unrun(check, why))
+    return results
 
 
 def _unrun(check: Check, message: str, outcome: Outcome = Outcome.NOT_RUN) -> CheckResult:
@@ -210,5 +219,5 @@ def _requirement(name: str, checks: Sequence[CheckResult]) -> RequirementResult:
     )
 
 
-def with_texts(results: dict[str, list[CheckResult]]) -> tuple[RequirementResult, ...]:
+def with_texts(results: _Results) -> tuple[RequirementResult, ...]:
     return tuple(_requirement(name, checks) for name, checks in results.items())
