@@ -178,6 +178,8 @@ def table(head: Sequence[str], rows: Rows) -> str:
 
 def write(folder: Path, stem: str, text: str, record: Mapping[str, Any]) -> None:
     """Print a result, and keep it as ``stem.txt`` with its raw data as ``stem.json``."""
+    from mlm_conformance.reports.files import write_atomically  # not on the path of `make device`
+
     where = record["machine"]
     lines = [f"{where['cpu']}, {where['cores']} cores, {where['system']}, {where['date']}"]
     lines += where["device"]
@@ -186,6 +188,6 @@ def write(folder: Path, stem: str, text: str, record: Mapping[str, Any]) -> None
     lines.append(f"Python {where['python']}, {packages}")
     whole = "\n".join(lines) + "\n\n" + text.rstrip() + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.txt").write_text(whole, encoding="utf-8")
-    (folder / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / f"{stem}.txt", whole)
+    write_atomically(folder / f"{stem}.json", json.dumps(record, indent=1) + "\n")
     print(whole, end="")
