@@ -101,7 +101,7 @@ def _row_blocks(tokens: Tensor) -> list[slice]:
 
     A row's mask depends on no other row.
     """
-    rows, columns = tokens.shape
+    rows = tokens.shape[0]
     blocks = -(-tokens.numel() // _BLOCK) if tokens.device.type == "cpu" else 1
     size = max(1, -(-rows // max(1, blocks)))
     return [slice(start, start + size) for start in range(0, rows, size)]
