@@ -3,8 +3,9 @@
     Σ_{x∈D} Σ_{i∈A(x)} log Pr(x_i | x̄)
 
 `mask` makes the corrupted batch, `score` and `head` give the objective as a pair
-(sum in nats, count of selected positions) with its gradients.  ``mlm-spec list`` prints the
-requirements these functions fulfil.
+(sum in nats, count of selected positions) with its gradients.  `enclose` puts a log-likelihood
+between two rationals and rounds it correctly.  ``mlm-spec list`` prints the requirements these
+functions fulfil.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from mlm_spec.errors import (
     PolicyError,
     SeedError,
     ShapeError,
+    UndecidedError,
     WordError,
+)
+from mlm_spec.exact import (
+    Enclosure,
+    enclose,
+    enclose_gradient,
+    enclose_sum,
+    rounded_gradient,
 )
 from mlm_spec.head import head
 from mlm_spec.likelihood import log_likelihood, logit_gradient
@@ -54,6 +63,7 @@ __all__ = [
     "DTypeError",
     "DeviceError",
     "EmptySelectionError",
+    "Enclosure",
     "FixedCount",
     "HeadResult",
     "IdRangeError",
@@ -72,8 +82,12 @@ __all__ = [
     "Span",
     "Status",
     "Stream",
+    "UndecidedError",
     "WholeWord",
     "WordError",
+    "enclose",
+    "enclose_gradient",
+    "enclose_sum",
     "head",
     "head_step",
     "log_likelihood",
@@ -85,6 +99,7 @@ __all__ = [
     "presets",
     "raise_for_status",
     "random_words",
+    "rounded_gradient",
     "score",
     "score_step",
     "split_words",

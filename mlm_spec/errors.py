@@ -13,6 +13,7 @@
      │   └─ WordError                 a policy that needs words, and no word ids
      ├─ CapacityError                 more selected positions than a compiled step holds
      ├─ EmptySelectionError           a mean over no selected position
+     ├─ UndecidedError                an enclosure that the last precision does not round
      └─ DeviceError                   the device asked for is not there
 
 Backends raise these same classes (MLM-ERR-1 .. MLM-ERR-13).  Every message says what was
@@ -35,6 +36,7 @@ __all__ = [
     "PolicyError",
     "SeedError",
     "ShapeError",
+    "UndecidedError",
     "WordError",
 ]
 
@@ -105,6 +107,19 @@ class CapacityError(MlmSpecError):
 
 class EmptySelectionError(MlmSpecError):
     """A mean was asked for, and no position is selected."""
+
+
+class UndecidedError(MlmSpecError):
+    """A real number lies so near the middle between two floats that no precision tells which.
+
+    Parameters
+    ----------
+    enclosure : the narrowest that was found, a `mlm_spec.Enclosure`; also a field.
+    """
+
+    def __init__(self, enclosure: object) -> None:
+        self.enclosure = enclosure
+        super().__init__("float(enclosure)", "undecided", f"ends that round alike: {enclosure}")
 
 
 class DeviceError(MlmSpecError):
