@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlm_spec.exact.powers import (
+    BLOCK,
     LEAST,
     LOWEST,
     POWER_ERROR,
@@ -129,12 +130,13 @@ def test_zero_and_the_ends_of_the_domain_are_powers_too() -> None:
         assert abs(seen / Fraction(exact_power(value, 0.0)) - 1) <= POWER_ERROR
 
 
-@pytest.mark.parametrize("size", [1, 2, 8191, 8192, 8193, 30_000])
+@pytest.mark.parametrize("size", [1, 2, 4095, 4096, 30_000])
 def test_totals_are_off_by_no_more_than_they_say(size: int) -> None:
     rng = np.random.default_rng(size)
     x = -np.abs(rng.normal(0, rng.choice([0.01, 3, 40]), size)).clip(0, -LEAST)
     x[0] = 0.0
-    units = total(x, np.zeros(size))
+    parts = [x[k : k + BLOCK] for k in range(0, size, BLOCK)]
+    units = sum(total(part, np.zeros(part.size)) for part in parts)
     with decimal.localcontext(WIDE):
         exact = Fraction(sum((exact_power(v, 0.0) for v in x.tolist()), Decimal(0)))
     seen = Fraction(units, 2**UNIT_BITS)
@@ -143,7 +145,7 @@ def test_totals_are_off_by_no_more_than_they_say(size: int) -> None:
 
 def test_a_total_does_not_depend_on_the_order() -> None:
     rng = np.random.default_rng(4)
-    x = -np.abs(rng.normal(0, 10, 20_000)).clip(0, -LEAST)
+    x = -np.abs(rng.normal(0, 10, BLOCK)).clip(0, -LEAST)
     slip = rng.uniform(-1, 1, x.size) * 2.0**-48
     order = rng.permutation(x.size)
     assert total(x, slip) == total(x[order], slip[order])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mlm_spec.checking import FLOATS, check_array, check_logits
 from mlm_spec.errors import IdRangeError, InputError, NotFiniteError, ShapeError
 from mlm_spec.exact.decimals import Between, context, exp_between, log1p_between
-from mlm_spec.exact.powers import LEAST, POWER_ERROR, UNIT_BITS, total
+from mlm_spec.exact.powers import BLOCK, LEAST, POWER_ERROR, UNIT_BITS, total
 from mlm_spec.exact.rounding import Enclosure
 
 __all__ = [
@@ -134,11 +134,11 @@ def _enclose(z: Floats, target: int, digits: int) -> Enclosure:
     top = float(z.max())
     pivot = target if z[target] == top else int(z.argmax())
     lead = Fraction(float(z[target])) - Fraction(top)
-    rest = np.delete(z, pivot)
-    rest = rest[rest > -math.inf]
-    if rest.size == 0:
-        return Enclosure(lead, lead)
+    rest = z.copy()
+    rest[pivot] = -math.inf
     runner_up = float(rest.max())
+    if runner_up == -math.inf:
+        return Enclosure(lead, lead)
     gap = Fraction(runner_up) - Fraction(top)
     if gap < FAR:
         return Enclosure(lead - QUARTER_STEP, lead)
@@ -159,7 +159,7 @@ def _tail(rest: Floats, runner_up: float, gap: Fraction, digits: int) -> Between
 
 
 def power_sum(values: Floats, top: float, digits: int) -> Between:
-    """Σ e^(values − top), the values finite and none above ``top``, which is one of them.
+    """Σ e^(values − top), none above ``top``, which is one of them; -inf counts nothing.
 
     At `FIRST_DIGITS` by floats, with the error of the annex; else term by term in decimals.
     """
@@ -167,10 +167,12 @@ def power_sum(values: Floats, top: float, digits: int) -> Between:
 
 
 def _by_floats(values: Floats, top: float) -> Between:
-    x, slip = differences(values, top)
-    near = x >= LEAST
-    units = total(x[near], slip[near])
-    # Lines 10 to 12 of the annex: relative error, one unit a term, and what was left out.
+    units = 0
+    for start in range(0, values.size, BLOCK):
+        x, slip = differences(values[start : start + BLOCK], top)
+        near = x >= LEAST
+        units += total(x, slip) if near.all() else total(x[near], slip[near])
+    # Lines 10 and 11 of the annex: relative error, one unit a term, and what was left out.
     off = math.ceil(units * POWER_ERROR) + values.size + 1
     unit = Decimal(2) ** -UNIT_BITS
     down, up = context(FIRST_DIGITS, ROUND_FLOOR), context(FIRST_DIGITS, ROUND_CEILING)
@@ -184,15 +186,18 @@ def differences(values: Floats, top: float) -> tuple[Floats, Floats]:
     with np.errstate(over="ignore", invalid="ignore"):
         x = values - top
         back = x - values
-        slip = (values - (x - back)) - (top + back)
-    return x, np.where(np.isfinite(slip), slip, 0.0)
+        slip = values - (x - back)
+        back += top
+        slip -= back
+    slip[~np.isfinite(slip)] = 0.0
+    return x, slip
 
 
 def _by_decimals(values: Floats, top: float, digits: int) -> Between:
     down, up = context(digits, ROUND_FLOOR), context(digits, ROUND_CEILING)
     low = high = Decimal(0)
     exact_top, reach = Fraction(top), -(digits + 10) * 3  # e^-3 < 1/10
-    distinct, counts = np.unique(values, return_counts=True)
+    distinct, counts = np.unique(values[values > -math.inf], return_counts=True)
     for value, count in zip(distinct.tolist()[::-1], counts.tolist()[::-1], strict=True):
         x = Fraction(value) - exact_top
         if x < reach:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BLOCK",
     "LEAST",
     "LOWEST",
     "POWER_ERROR",
@@ -41,7 +42,8 @@ UNIT_BITS = 94
 
 _STEPS = 4096  # e^x = 2^(n/4096) · e^r with |r| ≤ ln 2 / 8192
 _HIGH_BITS = 46
-_BLOCK = 8192  # so many numbers of 47 bits add up in an int64; their arrays stay in a cache
+#: So many numbers of 47 bits add up in an int64, and their arrays stay in a cache.
+BLOCK = 4096
 
 
 class Table(NamedTuple):
@@ -86,11 +88,11 @@ class Powers(NamedTuple):
 
     Attributes
     ----------
-    exponent : int32 (n,).
-    high, low : float64 (n,), |low| ≤ half a unit in the last place of high.
+    exponent : int64 (n,).
+    high, low : float64 (n,), |low| ≤ 2^-50 · high.
     """
 
-    exponent: NDArray[np.int32]
+    exponent: NDArray[np.int64]
     high: Floats
     low: Floats
 
@@ -105,24 +107,44 @@ def powers(x: Floats, slip: Floats) -> Powers:
     """
     constants = table()
     first, second, third = constants.steps
-    n = np.rint(x * constants.inverse)
+    n = x * constants.inverse
+    np.rint(n, out=n)
     whole = n.astype(np.int64)
     place = whole & (_STEPS - 1)
     # r = x − n ln 2 / 4096 as rest + more; the first difference is exact, and so is the sum.
     rest, more = two_sum(x - n * first, n * -second)
-    more += slip - n * third
-    square = rest * rest
+    n *= third
+    more += slip
+    more -= n
     # e^(rest + more) − 1 − rest
-    tail = square * (0.5 + rest * (1 / 6 + rest * (1 / 24 + rest * (1 / 120))))
-    tail += more + more * (rest + 0.5 * square)
+    square = rest * rest
+    tail = rest * (1 / 120)
+    tail += 1 / 24
+    tail *= rest
+    tail += 1 / 6
+    tail *= rest
+    tail += 0.5
+    tail *= square
+    square *= 0.5
+    square += rest
+    square *= more
+    square += more
+    tail += square
     # (high + low)(1 + rest + tail): short factors first, whose product is exact.
     high, low = constants.high[place], constants.low[place]
     short = rest.astype(np.float32).astype(np.float64)
-    small = high * ((rest - short) + tail) + (low + low * (rest + tail))
-    total, error = fast_two_sum(high, high * short)
-    total, last = fast_two_sum(total, small)
-    total, error = fast_two_sum(total, error + last)
-    return Powers((whole >> 12).astype(np.int32), total, error)
+    small = rest - short
+    small += tail
+    small *= high
+    rest += tail
+    rest *= low
+    small += low
+    small += rest
+    sum_, error = fast_two_sum(high, high * short)
+    sum_, last = fast_two_sum(sum_, small)
+    last += error
+    whole >>= 12
+    return Powers(whole, sum_, last)
 
 
 def total(x: Floats, slip: Floats) -> int:
@@ -132,21 +154,27 @@ def total(x: Floats, slip: Floats) -> int:
 
     Parameters
     ----------
-    x, slip : as in `powers`, x ≥ LEAST.
+    x, slip : as in `powers`, x ≥ LEAST, at most BLOCK of them.
     """
-    units = 0
-    for start in range(0, x.size, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        exponent, high, low = powers(x[part], slip[part])
-        scale = np.ldexp(1.0, exponent)
-        high *= scale  # exact: nothing comes near the end of the range
-        low *= scale
-        upper = np.rint(high * 2.0**_HIGH_BITS)
-        rest = (high - upper * 2.0**-_HIGH_BITS) + low
-        lower = np.rint(rest * 2.0**UNIT_BITS)
-        shifted = int(upper.astype(np.int64).sum()) << (UNIT_BITS - _HIGH_BITS)
-        units += shifted + int(lower.astype(np.int64).sum())
-    return units
+    exponent, high, low = powers(x, slip)
+    exponent += _HIGH_BITS
+    scale = _two_to(exponent)
+    high *= scale  # exact: nothing comes near the end of the range
+    low *= scale
+    upper = np.rint(high)
+    high -= upper
+    high += low
+    high *= 2.0 ** (UNIT_BITS - _HIGH_BITS)
+    np.rint(high, out=high)
+    shifted = int(upper.astype(np.int64).sum()) << (UNIT_BITS - _HIGH_BITS)
+    return shifted + int(high.astype(np.int64).sum())
+
+
+def _two_to(exponent: NDArray[np.int64]) -> Floats:
+    """2^exponent for normal numbers, by its bits; takes the array it is given."""
+    exponent += 1023
+    exponent <<= 52
+    return exponent.view(np.float64)
 
 
 def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
