@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,24 @@ def test_a_failure_is_written_and_replayed(tmp_path: Path) -> None:
     assert status in (0, 1)
     status, text = replay(path, target="numpy")
     assert (status, "PASS" in text) == (0, True)
+
+
+def test_a_replay_that_cannot_be_judged_is_no_verdict(tmp_path: Path) -> None:
+    """Exit status 2: one that `git bisect` does not take for a failure."""
+    report = report_of("first_answer_forever", tmp_path, "MLM-OBJ-2")
+    path = Path(results(report)[SUM].failure_file or "")
+    status, text = replay(path, target="mlm_conformance.mutants.words:words_backwards")
+    assert (status, "has no score" in text) == (2, True)
+    data = json.loads(path.read_text())
+    for change in ({"shape": [2, 2]}, {"values": "nan"}, {"shape": [1]}):
+        edited = json.loads(path.read_text())
+        edited["case"]["logits"].update(change)
+        path.write_text(json.dumps(edited))
+        try:
+            assert replay(path, target="numpy")[0] == 2
+        except CaseError:
+            pass  # refused even earlier
+        path.write_text(json.dumps(data))
 
 
 def test_a_foreign_file_is_no_failure_file(tmp_path: Path) -> None:

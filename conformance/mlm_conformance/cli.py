@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_text(commands)
     _add_field(commands)
+    _add_verify(commands)
     return root
 
 
@@ -118,6 +119,15 @@ def _add_field(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     field.set_defaults(command=_field)
 
 
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    say = "the exact reference against python-flint, on hard inputs"
+    verify = commands.add_parser("verify-reference", help=say, allow_abbrev=False)
+    verify.add_argument("--profile", choices=("ci", "nightly"), default="ci", help="default: ci")
+    verify.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
+    verify.add_argument("--json", metavar="F", help="write the results as json to F")
+    verify.set_defaults(command=_verify)
+
+
 def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
     # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
     command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
@@ -151,6 +161,16 @@ def _field(options: argparse.Namespace) -> int:
         if path is not None:
             require_writable(path)
     return run_field(options.only or [], options.json, options.markdown)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    _require_extra("verify-reference")
+    from mlm_conformance import verify_reference
+    from mlm_conformance.reports.files import require_writable
+
+    if options.json is not None:
+        require_writable(options.json)
+    return verify_reference.run(options.profile, options.seed, options.json)
 
 
 def _require_extra(command: str) -> None:

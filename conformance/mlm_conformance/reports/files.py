@@ -31,9 +31,13 @@ def require_writable(path: str | os.PathLike[str]) -> None:
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` (as UTF-8) to ``path``: a reader sees the old file or the whole new one.
 
-    The text goes to a new file in the same folder, which then takes the place of ``path``.
+    The text goes to a new file in the same folder, which then takes the place of ``path``.  A link
+    stays a link: what it points to is replaced.  A device or a pipe is written to.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8", newline="\n")
+        return
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
