@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -241,10 +242,8 @@ def test_a_replay_that_cannot_be_judged_is_no_verdict(tmp_path: Path) -> None:
         edited = json.loads(path.read_text())
         edited["case"]["logits"].update(change)
         path.write_text(json.dumps(edited))
-        try:
+        with contextlib.suppress(CaseError):  # refused even earlier
             assert replay(path, target="numpy")[0] == 2
-        except CaseError:
-            pass  # refused even earlier
         path.write_text(json.dumps(data))
 
 

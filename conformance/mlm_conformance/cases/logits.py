@@ -95,6 +95,12 @@ def impossible_ids(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Flo
     return logits, ids
 
 
+def far_below(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
+    """Ids at -inf, and all others near -10000: a large negative number is no -inf."""
+    logits, ids = impossible_ids(rng, rows, vocab)
+    return logits - 1e4, ids
+
+
 def single(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
     """Only the target is possible: log Pr is exactly 0."""
     logits, ids = np.full((rows, vocab), -np.inf), _targets(rng, rows, vocab)
@@ -138,6 +144,7 @@ FAMILIES: Mapping[str, Family] = {
     "likely": likely,
     "likely pair": likely_pair,
     "impossible ids": impossible_ids,
+    "far below": far_below,
     "single": single,
     "first id": first_id,
     "last id": last_id,

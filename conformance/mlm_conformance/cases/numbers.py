@@ -37,13 +37,13 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 PATTERNS = ("some", "all", "one", "none")
 
 SMALL = ((1, 1, 1), (1, 1, 2), (2, 8, 64))
-MEDIUM = (2, 4, 1000)
+MEDIUM = (2, 4, 999)  # odd: a vocabulary that no vector length divides
 LARGE = (1, 2, 30522)
-# Shapes that are no power of two, and batches beyond 64 positions: float32 alone, to save programs.
-ODD = ((5, 3, 64), (3, 40, 64), (1, 80, 64))
-HEAD_ODD = (3, 40, 80, 64)
+# Shapes that are no power of two, many rows, and many columns: float32 alone, to save programs.
+ODD = ((9, 3, 64), (3, 40, 64), (2, 250, 64))
+HEAD_ODD = (3, 40, 81, 63)
 _Shape = TypeVar("_Shape", bound=tuple[int, ...])
-HEAD_SHAPES = ((1, 1, 4, 2), (2, 8, 16, 64), (2, 4, 16, 1000))  # B, T, d, V
+HEAD_SHAPES = ((1, 1, 4, 2), (2, 8, 16, 64), (2, 4, 17, 999))  # B, T, d, V
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -209,13 +209,17 @@ class LossRecipe:
     family: str
     pattern: str
     seed: int
+    ignore_index: int = -100
 
     def build(self, run_seed: int) -> LossCase:
         """The case; equal recipes and run seeds give equal cases."""
         score = ScoreRecipe(self.shape, self.dtype, self.family, self.pattern, False, self.seed)
         case = score.build(run_seed)
-        labels = np.where(case.selected, case.targets, -100).astype(np.int64)
-        return LossCase(case.logits, labels, salt=self.seed, about=case.about)
+        labels = np.where(case.selected, case.targets, self.ignore_index).astype(np.int64)
+        about = case.about
+        if self.ignore_index != -100:
+            about = f"{about}, {self.ignore_index} ignored"
+        return LossCase(case.logits, labels, self.ignore_index, salt=self.seed, about=about)
 
 
 def loss_recipes(
@@ -223,8 +227,9 @@ def loss_recipes(
     shapes: Sequence[tuple[int, int, int]] = ((4, 8, 64),),
     dtypes: Sequence[str] = ("float32",),
     patterns: Sequence[str] = ("some", "all", "one"),
+    ignored: Sequence[int] = (-100,),
 ) -> tuple[st.SearchStrategy[LossRecipe], tuple[LossRecipe, ...]]:
-    """A strategy, and the recipes that are always in: each family, the dtypes in turn."""
+    """A strategy, and the recipes that are always in: each family, the rest in turn."""
     strategy = st.builds(
         LossRecipe,
         st.sampled_from(list(shapes)),
@@ -232,9 +237,17 @@ def loss_recipes(
         st.sampled_from(list(families)),
         st.sampled_from(list(patterns)),
         st.integers(0, 2**32 - 1),
+        st.sampled_from(list(ignored)),
     )
     always = tuple(
-        LossRecipe(shapes[0], dtypes[i % len(dtypes)], family, patterns[0], i)
+        LossRecipe(
+            shapes[0],
+            dtypes[i % len(dtypes)],
+            family,
+            patterns[0],
+            i,
+            ignored[i % len(ignored)],
+        )
         for i, family in enumerate(families)
     )
     return strategy, always

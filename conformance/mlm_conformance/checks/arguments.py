@@ -7,9 +7,11 @@ from typing import Any
 from mlm_conformance.cases.model import HeadCase, LossCase, ScoreCase
 from mlm_conformance.cases.numbers import head_recipes, loss_recipes, score_recipes
 from mlm_conformance.check import Context, check
+from mlm_conformance.checks.head import poisoned_states
 from mlm_conformance.checks.head_loss import RECIPES, loss_arguments
 from mlm_conformance.checks.likelihood import BATCHES
 from mlm_conformance.checks.loss import loss_call_arguments
+from mlm_conformance.checks.objective import poisoned
 
 __all__: list[str] = []  # importing the module registers its checks
 
@@ -33,6 +35,7 @@ def _untouched(context: Context, port: str, arguments: dict[str, Any]) -> None:
 )
 def score_leaves_its_arguments_alone(context: Context, case: ScoreCase) -> None:
     _untouched(context, "score", case.arguments())
+    _untouched(context, "score", poisoned(case).arguments())
 
 
 @check(
@@ -45,6 +48,7 @@ def score_leaves_its_arguments_alone(context: Context, case: ScoreCase) -> None:
 )
 def head_leaves_its_arguments_alone(context: Context, case: HeadCase) -> None:
     _untouched(context, "head", case.arguments())
+    _untouched(context, "head", poisoned_states(case).arguments())
 
 
 @check(

@@ -11,6 +11,7 @@ from mlm_conformance.bounds import arithmetic, gradient_bound
 from mlm_conformance.cases.model import ScoreCase
 from mlm_conformance.cases.numbers import (
     DTYPES,
+    LARGE,
     MEDIUM,
     ODD,
     SMALL,
@@ -45,7 +46,7 @@ def _entries_within(context: Context, case: ScoreCase) -> None:
     port="score",
     recipes=besides(
         score_recipes(("normal", "ties", "equal"), (*SMALL[1:], MEDIUM), weighted=(False,)),
-        [ScoreRecipe(shape, "float32", "normal", "some", False, 54) for shape in ODD],
+        [ScoreRecipe(shape, "float32", "normal", "some", False, 54) for shape in (*ODD, LARGE)],
     ),
     needs=DTYPES,
     result_field=FIELD,

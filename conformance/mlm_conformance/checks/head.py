@@ -117,6 +117,18 @@ def bias_receives_its_gradient(context: Context, case: HeadCase) -> None:
     context.within("grad_bias", seen, truth.grad_bias, bounds_of(case).grad_bias)
 
 
+def poisoned_states(case: HeadCase) -> HeadCase:
+    """NaN, infinities and large numbers at unselected positions."""
+    other, rng = ~case.selected, generator(case.salt, 12)
+    hidden, targets = case.hidden.copy(), case.targets.copy()
+    hidden[other] = rng.choice([np.nan, np.inf, -np.inf, 1e4], size=hidden[other].shape)
+    targets[other] = -100
+    weights = None if case.weights is None else case.weights.copy()
+    if weights is not None:
+        weights[other] = np.nan
+    return replace(case, hidden=hidden, targets=targets, weights=weights)
+
+
 @check(
     "MLM-HED-5",
     port="head",
@@ -128,15 +140,8 @@ def unselected_hidden_states_never_matter(context: Context, case: HeadCase) -> N
     """NaN and infinities in them change nothing, and their own gradient is exactly 0."""
     other = ~case.selected
     context.saw("unselected", other.sum())
-    hidden, targets = case.hidden.copy(), case.targets.copy()
-    hidden[other] = generator(case.salt, 12).choice([np.nan, np.inf, -np.inf, 1e4])
-    targets[other] = -100
-    weights = None if case.weights is None else case.weights.copy()
-    if weights is not None:
-        weights[other] = np.nan
-    moved = replace(case, hidden=hidden, targets=targets, weights=weights)
     clean = context.call("head", case.arguments())
-    dirty = context.call("head", moved.arguments())
+    dirty = context.call("head", poisoned_states(case).arguments())
     for name in clean:
         context.equal(f"{name} with other unselected states", dirty[name], clean[name])
     entries = field_of(clean, "grad_hidden", case.hidden.shape)[other]

@@ -129,10 +129,15 @@ def likely_targets_keep_their_value(context: Context, case: ScoreCase) -> None:
     context.saw("above -0.01 nats", (values > -0.01).sum())
 
 
+_EXCLUDED = ("impossible ids", "single", "far below")
+
+
 @check(
     "MLM-LIK-5",
     port="score",
-    recipes=score_recipes(("impossible ids", "single"), BATCHES, WIDE, patterns=PATTERNS),
+    recipes=score_recipes(
+        ("impossible ids", "single", "far below"), BATCHES, WIDE, patterns=PATTERNS
+    ),
     needs=(*WIDE, "logits of -inf"),
 )
 def ids_with_logit_minus_infinity_have_no_share(context: Context, case: ScoreCase) -> None:
@@ -148,7 +153,10 @@ _PROBES = ("negative offset", "first id", "last id", "end ids lead", "few live")
     port="score",
     recipes=besides(
         score_recipes(_PROBES, (LARGE,), WIDE[:1], patterns=("all",)),
-        [ScoreRecipe(LARGE, WIDE[0], "end ids lead", "all", False, i) for i in (20, 21)],
+        [
+            *(ScoreRecipe(LARGE, WIDE[0], "end ids lead", "all", False, i) for i in (20, 21)),
+            ScoreRecipe(MEDIUM, WIDE[0], "negative offset", "all", False, 22),
+        ],
     ),
     needs=("id 0 as target", "last id as target"),
     share=0.25,

@@ -18,6 +18,8 @@ from mlm_spec import log_likelihood, logit_gradient
 __all__: list[str] = []  # importing the module registers its checks
 
 NARROW = ("bfloat16", "float16")
+# A label that is no id, one that is an id, and one before the first.
+IGNORED = (-100, 0, -1, 63)
 ORDINARY = ("normal", "equal", "ties", "likely")
 
 
@@ -47,7 +49,7 @@ def _loss(context: Context, case: LossCase, num_items: int | None = None) -> NDA
 @check(
     "MLM-OBJ-1",
     port="loss",
-    recipes=loss_recipes(ORDINARY, patterns=("some", "one")),
+    recipes=loss_recipes(ORDINARY, patterns=("some", "one"), ignored=IGNORED),
     needs=("unselected",),
     theorem=True,
 )
@@ -88,7 +90,7 @@ def _true_loss(case: LossCase) -> tuple[float, float, int]:
 @check(
     "MLM-OBJ-8",
     port="loss",
-    recipes=loss_recipes(ORDINARY),
+    recipes=loss_recipes(ORDINARY, ignored=IGNORED),
     needs=("selected",),
     reductions=("mean",),
 )
@@ -136,13 +138,16 @@ def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCa
     by = 1 if context.loss_reduction == "sum" else count
     unit = arithmetic(case.logits.dtype.name).unit
     limit = (bound + 2 * unit * (abs(total) + bound)) / by
-    context.within("loss", _loss(context, case), total / by, limit)
+    result = _loss_call(context, case)
+    context.within("loss", field_of(result, "loss", ()), total / by, limit)
+    if "grad_logits" in result:
+        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), by)
 
 
 @check(
     "MLM-OBJ-9",
     port="loss",
-    recipes=loss_recipes(ORDINARY),
+    recipes=loss_recipes(ORDINARY, ignored=IGNORED),
     needs=("selected",),
     reductions=("sum", "sum/num_items"),
 )
@@ -162,7 +167,7 @@ def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
 @check(
     "MLM-OBJ-10",
     port="loss",
-    recipes=loss_recipes(ORDINARY, patterns=("some", "all")),
+    recipes=loss_recipes(ORDINARY, patterns=("some", "all"), ignored=IGNORED),
     needs=("micro-batches",),
     reductions=("sum/num_items",),
 )

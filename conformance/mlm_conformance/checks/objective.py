@@ -30,7 +30,7 @@ ORDINARY = ("normal", "equal", "ties", "likely")
 BATCHES = (*SMALL[2:], MEDIUM)
 
 
-def _poisoned(case: ScoreCase) -> ScoreCase:
+def poisoned(case: ScoreCase) -> ScoreCase:
     """Other contents at unselected positions, down to NaN and ids that are none."""
     rng = generator(case.salt, 2)
     other = ~case.selected
@@ -57,7 +57,7 @@ def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> Non
     context.saw("selected", case.selected.sum())
     context.saw("unselected", (~case.selected).sum())
     clean = context.call("score", case.arguments())
-    other = context.call("score", _poisoned(case).arguments())
+    other = context.call("score", poisoned(case).arguments())
     for name in clean:
         context.equal(f"{name} with other unselected contents", other[name], clean[name])
 
@@ -102,7 +102,8 @@ def worked_examples_have_their_values(context: Context, case: ScoreCase) -> None
     port="score",
     recipes=besides(
         score_recipes(ORDINARY, (*SMALL[1:], MEDIUM), patterns=("some", "all", "one", "none")),
-        [
+        [ScoreRecipe(ODD[2], "float32", "normal", "all", True, i) for i in range(2)]
+        + [
             ScoreRecipe(SMALL[2], "float32", family, pattern, True, i)
             for i, (family, pattern) in enumerate(
                 (("first id", "all"), ("last id", "one"), ("normal", "none"))
