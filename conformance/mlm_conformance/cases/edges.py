@@ -77,7 +77,11 @@ class EdgeRecipe:
 
     def _cell(self, case: MaskCase, rng: np.random.Generator) -> _Cell:
         """A candidate; for spans that with the smallest word, which no other span covers."""
-        able = np.argwhere(case.eligible & ~np.isin(case.tokens, SPECIAL))
+        candidate = case.eligible & ~np.isin(case.tokens, SPECIAL)
+        if self.what == "a span is longer than 1":  # it has to show at the next position
+            candidate[:, :-1] &= candidate[:, 1:]
+            candidate[:, -1] = False
+        able = np.argwhere(candidate)
         if "span" in self.what:
             starts = _words(case, Stream.SPAN, 0)
             return min(((int(b), int(t)) for b, t in able), key=lambda cell: int(starts[cell]))

@@ -43,7 +43,7 @@ PAD, CLS, SEP, MASK = 0, 1, 2, 3
 SPECIAL = (PAD, CLS, SEP, MASK)
 ROWS = (4, 16)
 PACKED = (2, 32)
-ODD_ROWS = (3, 80)
+ODD_ROWS = (3, 1030)
 
 RATES = ("1/2", "3/20", "3/10", "1/7", "2/3")
 KINDS = ("4/5 1/10 1/10", "1/3 1/3 1/3", "0 1 0", "1 0 0", "0 0 1", "1/2 1/2 0")
@@ -81,7 +81,7 @@ class MaskRecipe:
             vocab_size=self.vocab,
             mask_id=MASK,
             pad_id=PAD,
-            special_ids=SPECIAL,
+            special_ids=(PAD, CLS, SEP) if self.variant % 3 == 2 else SPECIAL,
             pool=pools[self.variant % len(pools)],  # type: ignore[arg-type]
         )
 
@@ -108,13 +108,20 @@ class MaskRecipe:
         tokens, sequence, position, words, eligible = (
             np.stack(part) for part in zip(*cells, strict=True)
         )
+        policy = self.policy()
+        if MASK not in policy.special_ids:  # then it is a token like any other
+            real = eligible & ~np.isin(tokens, SPECIAL)
+            tokens[real & (rng.random(tokens.shape) < 0.1)] = MASK
+        if rng.random() < 0.3:  # rows whose sequences share the low word
+            low = np.uint64(2**32 - 1)
+            sequence = (sequence & ~low) | (sequence[:1, :1] & low)
         return MaskCase(
             tokens.astype(rng.choice(["int32", "int64"])),
             split_words(sequence),
             position.astype(np.uint32),
             words.astype(np.int32),
             eligible,
-            self.policy(),
+            policy,
             seed=_key(rng),
             epoch=_key(rng),
             salt=self.seed,
@@ -138,6 +145,10 @@ def _row(rng: np.random.Generator, columns: int, vocab: int) -> Cells:
     tokens[:length] = rng.integers(len(SPECIAL), vocab, size=length)
     words = np.full(columns, -1, np.int64)
     words[:length] = np.cumsum(rng.random(length) < 0.6)
+    if rng.random() < 0.4:  # words that come back, ids below 0, ids beyond 16 bits
+        words[:length] = words[:length] % 4 + rng.choice([-4, 0, 65534])
+    if rng.random() < 0.2:
+        words[:length] += 2**16 * (np.arange(length) % 2)
     if length > 2:
         tokens[0], tokens[length - 1] = CLS, SEP
         words[[0, length - 1]] = -1

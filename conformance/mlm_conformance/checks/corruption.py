@@ -150,7 +150,8 @@ def mask_weight_1_shows_the_mask_id(context: Context, case: MaskCase) -> None:
 def a_kind_of_weight_0_is_never_shown(context: Context, case: MaskCase) -> None:
     """Random ids from a pool that neither the mask id nor an original is in show what they are."""
     policy = replace(case.policy, pool=(998, 999))
-    tokens = np.where(case.tokens >= 998, 997, case.tokens).astype(case.tokens.dtype)
+    plain = (case.tokens >= 998) | (case.tokens == MASK)
+    tokens = np.where(plain, 997, case.tokens).astype(case.tokens.dtype)
     batch = masked(context, replace(case, policy=policy, tokens=tokens))
     context.saw("selected", batch.selected.sum())
     shown, original = batch.inputs[batch.selected], tokens[batch.selected]
@@ -194,7 +195,7 @@ def random_ids_lie_in_the_pool(context: Context, case: MaskCase) -> None:
     pool = case.policy.pool
     allowed = np.arange(case.policy.vocab_size)
     if pool == "regular":
-        allowed = np.setdiff1d(allowed, SPECIAL)
+        allowed = np.setdiff1d(allowed, case.policy.special_ids)
     elif pool != "all":
         allowed = np.array(pool)
     shown = batch.inputs[batch.selected]
@@ -230,7 +231,7 @@ def a_pool_of_one_id_is_always_shown(context: Context, case: MaskCase) -> None:
     """Also where that id is the original: it may be redrawn."""
     policy = replace(case.policy, pool=(9,))
     tokens = case.tokens.copy()
-    candidate = case.eligible & ~np.isin(tokens, SPECIAL)
+    candidate = case.eligible & ~np.isin(tokens, case.policy.special_ids)
     tokens[candidate & (np.arange(tokens.size).reshape(tokens.shape) % 3 == 0)] = 9
     batch = masked(context, replace(case, policy=policy, tokens=tokens))
     context.saw("original redrawn", (batch.selected & (tokens == 9)).sum())
@@ -263,7 +264,8 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
     batch = masked(context, case)
     assert case.word_id is not None
-    candidate = case.eligible & ~np.isin(case.tokens, SPECIAL)
+    candidate = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    candidate &= case.tokens != MASK  # one that is kept looks like one that is masked
     hidden = batch.inputs == MASK
     telling = case.policy.corruption.random == 0
     for row in range(len(hidden) if telling else 0):
