@@ -112,9 +112,10 @@ class MaskRecipe:
         if MASK not in policy.special_ids:  # then it is a token like any other
             real = eligible & ~np.isin(tokens, SPECIAL)
             tokens[real & (rng.random(tokens.shape) < 0.1)] = MASK
-        if rng.random() < 0.3:  # rows whose sequences share the low word
-            low = np.uint64(2**32 - 1)
-            sequence = (sequence & ~low) | (sequence[:1, :1] & low)
+        if rng.random() < 0.3:  # rows whose sequences share the low word, and only that
+            high = rng.permutation(2**10)[:rows].astype(np.uint64)[:, None]
+            sequence = (high << np.uint64(32)) | (sequence[:1, :1] & np.uint64(2**32 - 1))
+            sequence = np.broadcast_to(sequence, tokens.shape)
         return MaskCase(
             tokens.astype(rng.choice(["int32", "int64"])),
             split_words(sequence),
