@@ -87,6 +87,19 @@ def _true_loss(case: LossCase) -> tuple[float, float, int]:
     return -float(values.sum()), bound, len(values)
 
 
+def _judge(context: Context, case: LossCase, what: str) -> int:
+    """The loss, and its gradient if there is one, against the declared reduction; the count."""
+    total, bound, count = _true_loss(case)
+    by = 1 if context.loss_reduction == "sum" else count
+    unit = arithmetic(case.logits.dtype.name).unit
+    limit = (bound + 2 * unit * (abs(total) + bound)) / by
+    result = _loss_call(context, case)
+    context.within(what, field_of(result, "loss", ()), total / by, limit)
+    if "grad_logits" in result:
+        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), by)
+    return count
+
+
 @check(
     "MLM-OBJ-8",
     port="loss",
@@ -95,14 +108,7 @@ def _true_loss(case: LossCase) -> tuple[float, float, int]:
     reductions=("mean",),
 )
 def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> None:
-    total, bound, count = _true_loss(case)
-    context.saw("selected", count)
-    unit = arithmetic(case.logits.dtype.name).unit
-    limit = (bound + 2 * unit * (abs(total) + bound)) / count
-    result = _loss_call(context, case)
-    context.within("mean loss", field_of(result, "loss", ()), total / count, limit)
-    if "grad_logits" in result:
-        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), count)
+    context.saw("selected", _judge(context, case, "mean loss"))
 
 
 @check(
@@ -133,15 +139,7 @@ def losses_are_at_least_float32(context: Context, case: LossCase) -> None:
 )
 def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCase) -> None:
     """With every position selected: a wrong denominator is no fault of the dtype."""
-    total, bound, count = _true_loss(case)
-    context.saw(case.logits.dtype.name)
-    by = 1 if context.loss_reduction == "sum" else count
-    unit = arithmetic(case.logits.dtype.name).unit
-    limit = (bound + 2 * unit * (abs(total) + bound)) / by
-    result = _loss_call(context, case)
-    context.within("loss", field_of(result, "loss", ()), total / by, limit)
-    if "grad_logits" in result:
-        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), by)
+    context.saw(case.logits.dtype.name, _judge(context, case, "loss"))
 
 
 @check(
@@ -153,15 +151,7 @@ def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCa
 )
 def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
     """All of the batch in one call, with its own count as ``num_items``."""
-    total, bound, count = _true_loss(case)
-    context.saw("selected", count)
-    unit = arithmetic(case.logits.dtype.name).unit
-    by = 1 if context.loss_reduction == "sum" else count
-    limit = (bound + 2 * unit * (abs(total) + bound)) / by
-    result = _loss_call(context, case)
-    context.within("loss", field_of(result, "loss", ()), total / by, limit)
-    if "grad_logits" in result:
-        _gradient_within(context, case, field_of(result, "grad_logits", case.logits.shape), by)
+    context.saw("selected", _judge(context, case, "loss"))
 
 
 @check(
