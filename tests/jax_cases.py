@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import ml_dtypes
+import mlm_jax
 import numpy as np
 
 from mlm_spec.policy import Bernoulli, Corruption, FixedCount, MaskingPolicy, Span, WholeWord
@@ -14,6 +15,7 @@ __all__ = [
     "DTYPES",
     "LAWS",
     "NAN_WEIGHTS",
+    "PORT",
     "UNITS",
     "assert_same_batch",
     "closed_form",
@@ -26,6 +28,7 @@ __all__ = [
     "score_arguments",
 ]
 
+PORT = mlm_jax.JaxPort()
 DTYPES = {
     "float32": np.float32,
     "float64": np.float64,
@@ -113,6 +116,11 @@ def score_arguments(**changes: Any) -> dict[str, Any]:
         "selected": np.arange(8).reshape(2, 4) % 2 == 0,
         "weights": None,
     }
+    return _changed(arguments, changes)
+
+
+def _changed(arguments: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A change is another value, or a function that changes the array in place."""
     for name, change in changes.items():
         if callable(change):
             change(arguments[name])
@@ -131,12 +139,7 @@ def head_arguments(**changes: Any) -> dict[str, Any]:
         "bias": np.ones(6, np.float32),
         **rest,
     }
-    for name, change in changes.items():
-        if callable(change):
-            change(arguments[name])
-        else:
-            arguments[name] = change
-    return arguments
+    return _changed(arguments, changes)
 
 
 def put(index: Any, value: float) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax_cases import (
     NAN_WEIGHTS,
+    PORT,
     assert_same_batch,
     head_arguments,
     packed,
@@ -32,12 +33,6 @@ from mlm_spec.errors import (
     WordError,
 )
 from mlm_spec.policy import Bernoulli, WholeWord
-
-
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
-
 
 SCORE_ERRORS = [
     ({"targets": put((1, 2), 6)}, IdRangeError, "targets[1, 2]"),
@@ -63,14 +58,14 @@ SCORE_ERRORS = [
 
 @pytest.mark.parametrize(("changes", "error", "where"), SCORE_ERRORS)
 def test_score_refuses_bad_input_and_says_where(
-    port: mlm_jax.JaxPort, changes: dict[str, Any], error: type[MlmSpecError], where: str
+    changes: dict[str, Any], error: type[MlmSpecError], where: str
 ) -> None:
     arguments = score_arguments(**changes)
     with pytest.raises(error) as caught:
-        port.score(**arguments)
+        PORT.score(**arguments)
     assert caught.value.where == where
     assert str(caught.value) == f"{where} is {caught.value.got}; expected {caught.value.expected}"
-    assert float(port.score(**score_arguments()).count) == 4
+    assert float(PORT.score(**score_arguments()).count) == 4
 
 
 HEAD_LOGITS = "hidden @ weight.T + bias"
@@ -97,12 +92,12 @@ HEAD_ERRORS = [
 
 @pytest.mark.parametrize(("changes", "error", "where"), HEAD_ERRORS)
 def test_head_refuses_bad_input_and_says_where(
-    port: mlm_jax.JaxPort, changes: dict[str, Any], error: type[MlmSpecError], where: str
+    changes: dict[str, Any], error: type[MlmSpecError], where: str
 ) -> None:
     with pytest.raises(error) as caught:
-        port.head(**head_arguments(**changes))
+        PORT.head(**head_arguments(**changes))
     assert caught.value.where == where
-    assert float(port.head(**head_arguments()).count) == 4
+    assert float(PORT.head(**head_arguments()).count) == 4
 
 
 MASK_ERRORS = [
@@ -126,7 +121,7 @@ MASK_ERRORS = [
 
 @pytest.mark.parametrize(("index", "change", "error", "where"), MASK_ERRORS)
 def test_mask_refuses_bad_input_and_says_where(
-    port: mlm_jax.JaxPort, index: int, change: Any, error: type[MlmSpecError], where: str
+    index: int, change: Any, error: type[MlmSpecError], where: str
 ) -> None:
     arguments = [*packed(3, 24, 32, seed=1), policy(WholeWord("1/2")), 1, 2]
     if callable(change):
@@ -134,17 +129,17 @@ def test_mask_refuses_bad_input_and_says_where(
     else:
         arguments[index] = change
     with pytest.raises(error) as caught:
-        port.mask(*arguments)
+        PORT.mask(*arguments)
     assert caught.value.where == where
 
 
-def test_a_word_unit_needs_words_and_other_policies_do_not(port: mlm_jax.JaxPort) -> None:
+def test_a_word_unit_needs_words_and_other_policies_do_not() -> None:
     tokens, sequence, position, _, eligible = packed(3, 24, 32, seed=1)
     arguments = (tokens, sequence, position, None, eligible)
     with pytest.raises(WordError):
-        port.mask(*arguments, policy(Bernoulli("1/2"), unit="word"), 1, 2)
+        PORT.mask(*arguments, policy(Bernoulli("1/2"), unit="word"), 1, 2)
     rules = policy(Bernoulli("1/2"))
-    assert_same_batch(port.mask(*arguments, rules, 1, 2), mlm_spec.mask(*arguments, rules, 1, 2))
+    assert_same_batch(PORT.mask(*arguments, rules, 1, 2), mlm_spec.mask(*arguments, rules, 1, 2))
 
 
 def test_checked_functions_given_a_capacity_refuse_an_overflow() -> None:

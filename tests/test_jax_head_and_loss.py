@@ -8,17 +8,12 @@ import jax
 import mlm_jax
 import numpy as np
 import pytest
-from jax_cases import DTYPES, closed_form, poisoned
+from jax_cases import DTYPES, PORT, closed_form, poisoned
 from mlm_conformance.bounds import arithmetic, head_bounds, sum_bound, value_bound
 from mlm_jax.head import jitted_head_step, rounded_capacity
 
 import mlm_spec
 from mlm_spec.errors import EmptySelectionError
-
-
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
 
 
 @pytest.fixture
@@ -39,13 +34,13 @@ def layer_of(dtype: str, seed: int = 0, d: int = 8, vocab: int = 64) -> list[np.
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_head_and_its_three_gradients_are_within_the_any_order_bound(
-    port: mlm_jax.JaxPort, dtype: str, biased: bool
+    dtype: str, biased: bool
 ) -> None:
     hidden, weight, bias = layer_of(dtype)
     rng = np.random.default_rng(2)
     targets, selected = rng.integers(64, size=(3, 4)), rng.random((3, 4)) < 0.6
     weights = rng.uniform(-2, 2, size=(3, 4)).astype(np.float32)
-    result = port.head(hidden, weight, bias if biased else None, targets, selected, weights)
+    result = PORT.head(hidden, weight, bias if biased else None, targets, selected, weights)
     states, matrix = hidden[selected].astype(np.float64), weight.astype(np.float64)
     offset = bias.astype(np.float64) if biased else None
     logits = states @ matrix.T + (0.0 if offset is None else offset)
@@ -67,22 +62,22 @@ def test_the_head_and_its_three_gradients_are_within_the_any_order_bound(
     assert (result.grad_bias is None) == (not biased)
 
 
-def test_unselected_hidden_states_do_not_leak_through_nan(port: mlm_jax.JaxPort) -> None:
+def test_unselected_hidden_states_do_not_leak_through_nan() -> None:
     _, weight, bias = layer_of("float32", d=8)
     selected = np.array([[False, True, False], [True, False, False]])
     targets = np.where(selected, 5, -100)
-    seen = port.head(poisoned((2, 3, 8), selected), weight, bias, targets, selected)
-    want = port.head(np.zeros((2, 3, 8), np.float32), weight, bias, targets, selected)
+    seen = PORT.head(poisoned((2, 3, 8), selected), weight, bias, targets, selected)
+    want = PORT.head(np.zeros((2, 3, 8), np.float32), weight, bias, targets, selected)
     for a, b in zip(seen, want, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not seen.grad_hidden[~selected].any()
     assert seen.grad_hidden[selected].any()
 
 
-def test_the_head_of_nothing_is_zero(port: mlm_jax.JaxPort) -> None:
+def test_the_head_of_nothing_is_zero() -> None:
     hidden, weight, bias = layer_of("float32")
     nothing = np.zeros((3, 4), bool)
-    result = port.head(hidden * np.nan, weight, bias, np.full((3, 4), -100), nothing)
+    result = PORT.head(hidden * np.nan, weight, bias, np.full((3, 4), -100), nothing)
     assert (float(result.sum), int(result.count)) == (0.0, 0)
     assert not any(x.any() for x in result[2:])
 
@@ -131,18 +126,18 @@ def test_rounded_capacities_hold_the_count_and_are_few() -> None:
 # The loss
 
 
-def test_the_mean_loss_is_minus_the_sum_over_the_count(port: mlm_jax.JaxPort) -> None:
+def test_the_mean_loss_is_minus_the_sum_over_the_count() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(2, 4, 8)).astype(np.float32)
     labels = np.where(rng.random((2, 4)) < 0.5, rng.integers(8, size=(2, 4)), -100)
     selected = labels != -100
-    result = port.score(logits, labels, selected)
+    result = PORT.score(logits, labels, selected)
     count = np.float32(result.count)
-    seen = port.loss(logits, labels, -100, None)
+    seen = PORT.loss(logits, labels, -100, None)
     assert seen["loss"] == -result.sum / count
     bound = 3 * 2.0**-24 * np.abs(result.grad_logits / count) * (1 + 2.0**-10)
     assert (np.abs(seen["grad_logits"] + result.grad_logits / count) <= bound).all()
-    assert port.loss_reduction == "mean"
+    assert PORT.loss_reduction == "mean"
 
 
 def test_micro_batches_with_the_global_count_add_up(x64: None) -> None:
@@ -162,10 +157,10 @@ def test_micro_batches_with_the_global_count_add_up(x64: None) -> None:
     np.testing.assert_array_equal(np.concatenate([g for _, g in parts]), gradient)
 
 
-def test_a_loss_over_nothing_is_zero_or_an_error(port: mlm_jax.JaxPort) -> None:
+def test_a_loss_over_nothing_is_zero_or_an_error() -> None:
     logits, labels = np.zeros((1, 2, 4), np.float32), np.full((1, 2), -100)
     with pytest.raises(EmptySelectionError):
-        port.loss(logits, labels, -100, None)
+        PORT.loss(logits, labels, -100, None)
     with pytest.raises(EmptySelectionError):
         mlm_jax.loss(logits, labels, reduction="sum/num_items")
     assert mlm_jax.loss(logits, labels, reduction="sum")[0] == 0.0

@@ -5,7 +5,17 @@ from __future__ import annotations
 import mlm_jax
 import numpy as np
 import pytest
-from jax_cases import DTYPES, LAWS, UNITS, compiled, head_arguments, packed, policy, score_arguments
+from jax_cases import (
+    DTYPES,
+    LAWS,
+    PORT,
+    UNITS,
+    compiled,
+    head_arguments,
+    packed,
+    policy,
+    score_arguments,
+)
 from mlm_jax.head import jitted_head_step
 from mlm_jax.masking import jitted_mask_step
 from mlm_jax.objective import jitted_score_step
@@ -13,12 +23,7 @@ from mlm_jax.objective import jitted_score_step
 from mlm_spec.policy import Bernoulli
 
 
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
-
-
-def test_many_policies_at_two_shapes_compile_two_programs(port: mlm_jax.JaxPort) -> None:
+def test_many_policies_at_two_shapes_compile_two_programs() -> None:
     policies = [
         policy(LAWS[law], weights, unit, pool=pool)
         for law, unit in UNITS
@@ -28,34 +33,34 @@ def test_many_policies_at_two_shapes_compile_two_programs(port: mlm_jax.JaxPort)
     before = len(compiled)
     for shape in ((5, 12), (3, 20)):
         for i, rules in enumerate(policies):
-            port.mask(*packed(*shape, 32, seed=i), rules, seed=i, epoch=i)
+            PORT.mask(*packed(*shape, 32, seed=i), rules, seed=i, epoch=i)
     assert len(policies) > 60
     assert len(compiled) - before == 2
 
 
-def test_scores_of_one_size_share_a_program_for_each_dtype(port: mlm_jax.JaxPort) -> None:
+def test_scores_of_one_size_share_a_program_for_each_dtype() -> None:
     before = len(compiled)
     for dtype in DTYPES.values():
         for shape in ((2, 8), (4, 4), (1, 13), (16, 1)):
             logits, targets = np.zeros((*shape, 37), dtype), np.zeros(shape, np.int64)
             selected = np.ones(shape, bool)
-            port.score(logits, targets, selected)
-            port.score(logits, targets, selected, np.ones(shape))
-            port.score_step(logits, targets, selected, None, capacity=5)
-            port.loss(logits, targets, -100, None)
+            PORT.score(logits, targets, selected)
+            PORT.score(logits, targets, selected, np.ones(shape))
+            PORT.score_step(logits, targets, selected, None, capacity=5)
+            PORT.loss(logits, targets, -100, None)
     assert len(compiled) - before == len(DTYPES)
 
 
-def test_heads_of_one_size_share_a_program(port: mlm_jax.JaxPort) -> None:
+def test_heads_of_one_size_share_a_program() -> None:
     before = len(compiled)
     weight, bias = np.ones((23, 6), np.float32), np.ones(23, np.float32)
     for shape in ((2, 8), (4, 4), (1, 11)):
         targets, hidden = np.zeros(shape, np.int64), np.ones((*shape, 6), np.float32)
         for count in (0, 1, 11):
             selected = (np.arange(targets.size) < count).reshape(shape)
-            port.head(hidden, weight, bias, targets, selected)
-            port.head(hidden, weight, None, targets, selected, np.ones(shape, np.float32))
-            port.head_step(hidden, weight, bias, targets, selected, None, capacity=count)
+            PORT.head(hidden, weight, bias, targets, selected)
+            PORT.head(hidden, weight, None, targets, selected, np.ones(shape, np.float32))
+            PORT.head_step(hidden, weight, bias, targets, selected, None, capacity=count)
     assert len(compiled) - before == 1
 
 

@@ -9,18 +9,12 @@ import jax.numpy as jnp
 import mlm_jax
 import numpy as np
 import pytest
-from jax_cases import policy
+from jax_cases import PORT, policy
 from mlm_jax.random_words import TOKEN, words_at
 from mlm_jax.thresholds import Threshold, below, step_value
 
 import mlm_spec
 from mlm_spec.policy import Bernoulli, FixedCount
-
-
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
-
 
 # Random words
 
@@ -37,22 +31,20 @@ def port() -> mlm_jax.JaxPort:
         ),
     ],
 )
-def test_threefry_gives_the_published_known_answers(
-    port: mlm_jax.JaxPort, key: str, counter: str, words: str
-) -> None:
+def test_threefry_gives_the_published_known_answers(key: str, counter: str, words: str) -> None:
     def block(text: str) -> np.ndarray:
         return np.array([[int(word, 16) for word in text.split()]], np.uint32)
 
     np.testing.assert_array_equal(
-        port.random_words(block(key), block(counter))["words"], block(words)
+        PORT.random_words(block(key), block(counter))["words"], block(words)
     )
 
 
-def test_random_words_are_those_of_a_scalar_transcription(port: mlm_jax.JaxPort) -> None:
+def test_random_words_are_those_of_a_scalar_transcription() -> None:
     rng = np.random.default_rng(5)
     key, counter = rng.integers(2**32, size=(2, 70, 4), dtype=np.uint32)
     want = [_threefry(k, c) for k, c in zip(key.tolist(), counter.tolist(), strict=True)]
-    np.testing.assert_array_equal(port.random_words(key, counter)["words"], want)
+    np.testing.assert_array_equal(PORT.random_words(key, counter)["words"], want)
 
 
 def _threefry(key: list[int], counter: list[int]) -> list[int]:
@@ -93,7 +85,7 @@ def test_words_on_both_sides_of_a_threshold_are_told_apart(p: str) -> None:
     ("sequence", "position", "selected"), [(2579409, 129, True), (1271431, 440, False)]
 )
 def test_the_words_next_to_the_threshold_of_15_percent_are_decided(
-    port: mlm_jax.JaxPort, sequence: int, position: int, selected: bool
+    sequence: int, position: int, selected: bool
 ) -> None:
     ids, place = np.array([[[sequence, 0]]], np.uint32), np.array([[position]], np.uint32)
     word = int(
@@ -101,7 +93,7 @@ def test_the_words_next_to_the_threshold_of_15_percent_are_decided(
     )
     assert word == 644245095 - selected  # T(3/20) - 1, and T(3/20)
     tokens, eligible = np.array([[9]]), np.array([[True]])
-    batch = port.mask(tokens, ids, place, None, eligible, policy(Bernoulli("3/20")), 0, 0)
+    batch = PORT.mask(tokens, ids, place, None, eligible, policy(Bernoulli("3/20")), 0, 0)
     assert batch.selected.tolist() == [[selected]]
 
 

@@ -9,13 +9,8 @@ import jax.numpy as jnp
 import mlm_jax
 import numpy as np
 import pytest
-from jax_cases import DTYPES, closed_form, poisoned
+from jax_cases import DTYPES, PORT, closed_form, poisoned
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
-
-
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
 
 
 def logits_of(kind: str, rng: np.random.Generator, rows: int, vocab: int) -> np.ndarray:
@@ -37,9 +32,7 @@ def logits_of(kind: str, rng: np.random.Generator, rows: int, vocab: int) -> np.
 @pytest.mark.parametrize(
     "kind", ["normal", "offset", "equal", "likely", "improbable", "impossible"]
 )
-def test_value_and_gradient_are_within_the_any_order_bound(
-    port: mlm_jax.JaxPort, kind: str, dtype: str
-) -> None:
+def test_value_and_gradient_are_within_the_any_order_bound(kind: str, dtype: str) -> None:
     """Against log p and w(1[j = t] − p), in long double from logits converted exactly."""
     rng = np.random.default_rng(11)
     for vocab in (1, 2, 64):
@@ -48,7 +41,7 @@ def test_value_and_gradient_are_within_the_any_order_bound(
         targets[0] = 0
         selected = rng.random((3, 4)) < 0.7
         weights = rng.uniform(-2, 2, size=(3, 4)).astype(np.float32)
-        result = port.score(logits, targets, selected, weights)
+        result = PORT.score(logits, targets, selected, weights)
         z, t, w = logits[selected].astype(np.float64), targets[selected], weights[selected]
         nats, gradient = closed_form(z, t, w.astype(np.float64))
         how = arithmetic(dtype)
@@ -62,57 +55,53 @@ def test_value_and_gradient_are_within_the_any_order_bound(
 
 
 @pytest.mark.parametrize("gap", [1.0, 5.0, 16.0, 40.0, 80.0])
-def test_the_log_likelihood_keeps_its_relative_accuracy_near_probability_one(
-    port: mlm_jax.JaxPort, gap: float
-) -> None:
+def test_the_log_likelihood_keeps_its_relative_accuracy_near_probability_one(gap: float) -> None:
     """exp and log1p of at most 4 ulps each, one ulp being 2u: 16u, all else exact at V = 2."""
     logits = np.array([[[gap, 0.0]]], np.float32)
-    result = port.score(logits, np.array([[0]]), np.array([[True]]))
+    result = PORT.score(logits, np.array([[0]]), np.array([[True]]))
     exact = -np.log1p(np.exp(np.longdouble(-gap)))
     assert abs(result.sum - exact) <= 16 * 2.0**-24 * (1 + 2.0**-10) * -exact
     assert result.grad_logits[0, 0, 0] > 0
 
 
-def test_a_vocabulary_of_one_gives_exactly_zero(port: mlm_jax.JaxPort) -> None:
+def test_a_vocabulary_of_one_gives_exactly_zero() -> None:
     logits = np.array([[[-7.5], [3.0]]], np.float32)
-    result = port.score(logits, np.zeros((1, 2), np.int32), np.ones((1, 2), bool))
+    result = PORT.score(logits, np.zeros((1, 2), np.int32), np.ones((1, 2), bool))
     assert (float(result.sum), int(result.count)) == (0.0, 2)
     assert not np.signbit(result.sum)
     assert not result.grad_logits.any()
 
 
-def test_equal_float16_logits_are_summed_beyond_the_range_of_float16(
-    port: mlm_jax.JaxPort,
-) -> None:
+def test_equal_float16_logits_are_summed_beyond_the_range_of_float16() -> None:
     logits = np.zeros((1, 1, 65536), np.float16)
-    result = port.score(logits, np.array([[65535]]), np.array([[True]]))
+    result = PORT.score(logits, np.array([[65535]]), np.array([[True]]))
     bound = value_bound(logits[0], np.array([65535]), arithmetic("float16"))
     assert abs(float(result.sum) + np.log(65536)) <= bound[0]
     assert result.sum.dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_results_have_the_dtypes_of_the_contract(port: mlm_jax.JaxPort, dtype: str) -> None:
+def test_results_have_the_dtypes_of_the_contract(dtype: str) -> None:
     logits = np.zeros((2, 3, 5), DTYPES[dtype])
-    result = port.score(logits, np.zeros((2, 3), np.int32), np.ones((2, 3), bool))
+    result = PORT.score(logits, np.zeros((2, 3), np.int32), np.ones((2, 3), bool))
     wide = np.float64 if dtype == "float64" else np.float32
     assert result.sum.dtype == result.log_likelihood.dtype == wide
     assert result.grad_logits.dtype == logits.dtype
     assert np.issubdtype(result.count.dtype, np.integer)
 
 
-def test_nothing_at_unselected_positions_matters(port: mlm_jax.JaxPort) -> None:
+def test_nothing_at_unselected_positions_matters() -> None:
     selected = np.array([[False, True, False, True]])
     clean = [np.zeros((1, 4, 6), np.float32), np.array([[1, 2, 3, 4]]), selected]
     weights = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)
     dirty = [poisoned((1, 4, 6), selected), np.array([[-100, 2, 2**40, 4]]), selected]
     bad = np.where(selected, weights, np.nan).astype(np.float32)
-    for a, b in zip(port.score(*clean, weights), port.score(*dirty, bad), strict=True):
+    for a, b in zip(PORT.score(*clean, weights), PORT.score(*dirty, bad), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not port.score(*dirty, bad).grad_logits[~selected].any()
+    assert not PORT.score(*dirty, bad).grad_logits[~selected].any()
 
 
-def test_a_training_step_differentiates_to_the_gradient_of_score(port: mlm_jax.JaxPort) -> None:
+def test_a_training_step_differentiates_to_the_gradient_of_score() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(2, 4, 8)).astype(np.float32)
     targets, selected = rng.integers(8, size=(2, 4)).astype(np.int32), rng.random((2, 4)) < 0.5
@@ -122,7 +111,7 @@ def test_a_training_step_differentiates_to_the_gradient_of_score(port: mlm_jax.J
         return jax.value_and_grad(mlm_jax.log_likelihood_sum, has_aux=True)(z, targets, selected)
 
     (total, count), gradient = step(poisoned((2, 4, 8), selected) + logits)
-    want = port.score(logits, targets, selected)
+    want = PORT.score(logits, targets, selected)
     assert (float(total), int(count)) == (float(want.sum), int(want.count))
     np.testing.assert_array_equal(gradient, want.grad_logits)
 

@@ -7,18 +7,12 @@ from typing import Any
 import mlm_jax
 import numpy as np
 import pytest
-from jax_cases import NAN_WEIGHTS, head_arguments, packed, policy, put, score_arguments
+from jax_cases import NAN_WEIGHTS, PORT, head_arguments, packed, policy, put, score_arguments
 from mlm_jax.head import jitted_head_step
 
 from mlm_spec.batch import Status
 from mlm_spec.errors import CapacityError, EmptySelectionError, IdRangeError, NotFiniteError
 from mlm_spec.policy import Bernoulli
-
-
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
-
 
 NONE_SELECTED = {"selected": np.zeros((2, 4), bool)}
 SCORE_STATUSES = [
@@ -41,9 +35,9 @@ SCORE_STATUSES = [
 
 @pytest.mark.parametrize(("changes", "capacity", "status"), SCORE_STATUSES)
 def test_a_score_step_reports_what_it_found_and_then_has_no_effect(
-    port: mlm_jax.JaxPort, changes: dict[str, Any], capacity: int, status: Status
+    changes: dict[str, Any], capacity: int, status: Status
 ) -> None:
-    step = port.score_step(**score_arguments(**changes), capacity=capacity)
+    step = PORT.score_step(**score_arguments(**changes), capacity=capacity)
     assert Status(step["status"]) == status
     effect = status == Status.OK
     assert bool(step["count"]) == effect
@@ -70,9 +64,9 @@ HEAD_STATUSES = [
 
 @pytest.mark.parametrize(("changes", "capacity", "status"), HEAD_STATUSES)
 def test_a_head_step_reports_what_it_found_and_then_has_no_effect(
-    port: mlm_jax.JaxPort, changes: dict[str, Any], capacity: int, status: Status
+    changes: dict[str, Any], capacity: int, status: Status
 ) -> None:
-    step = port.head_step(**head_arguments(**changes), capacity=capacity)
+    step = PORT.head_step(**head_arguments(**changes), capacity=capacity)
     assert Status(step["status"]) == status
     effect = status == Status.OK
     assert bool(step["count"]) == effect
@@ -91,13 +85,11 @@ def test_a_compiled_head_step_with_a_static_capacity_does_the_same(capacity: int
 
 
 @pytest.mark.parametrize("bad", [-1, 32, 2**32 + 9])
-def test_a_mask_step_with_an_unknown_token_returns_the_tokens(
-    port: mlm_jax.JaxPort, bad: int
-) -> None:
+def test_a_mask_step_with_an_unknown_token_returns_the_tokens(bad: int) -> None:
     source = packed(3, 24, 32, seed=9)
     source[0][1, 7] = bad
     source[4][1, 7] = False
-    step = port.mask_step(*source, policy(Bernoulli(1)), 1, 1)
+    step = PORT.mask_step(*source, policy(Bernoulli(1)), 1, 1)
     assert Status(step["status"]) == Status.ID_RANGE | Status.EMPTY
     assert not step["selected"].any()
     for name in ("inputs", "targets"):
@@ -112,10 +104,10 @@ def test_a_token_beyond_int32_is_refused_by_the_checked_function() -> None:
         mlm_jax.mask(*source, policy(Bernoulli(1)), 1, 1)
 
 
-def test_a_mask_step_that_selects_nothing_is_empty(port: mlm_jax.JaxPort) -> None:
+def test_a_mask_step_that_selects_nothing_is_empty() -> None:
     source = packed(3, 24, 32, seed=9)
-    assert port.mask_step(*source, policy(Bernoulli(0)), 1, 1)["status"] == Status.EMPTY
-    assert port.mask_step(*source, policy(Bernoulli(1)), 1, 1)["status"] == Status.OK
+    assert PORT.mask_step(*source, policy(Bernoulli(0)), 1, 1)["status"] == Status.EMPTY
+    assert PORT.mask_step(*source, policy(Bernoulli(1)), 1, 1)["status"] == Status.OK
 
 
 @pytest.mark.parametrize(
@@ -130,10 +122,10 @@ def test_a_mask_step_that_selects_nothing_is_empty(port: mlm_jax.JaxPort) -> Non
     ],
 )
 def test_a_status_raises_its_error(
-    port: mlm_jax.JaxPort, status: Status, mean: bool, error: type[Exception] | None
+    status: Status, mean: bool, error: type[Exception] | None
 ) -> None:
     if error is None:
-        port.raise_for_status(int(status), mean=mean)
+        PORT.raise_for_status(int(status), mean=mean)
     else:
         with pytest.raises(error):
-            port.raise_for_status(int(status), mean=mean)
+            PORT.raise_for_status(int(status), mean=mean)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax_cases import (
     LAWS,
+    PORT,
     UNITS,
     assert_same_batch,
     head_arguments,
@@ -21,11 +22,6 @@ from mlm_conformance.bounds import arithmetic, value_bound
 
 import mlm_spec
 from mlm_spec.errors import DTypeError
-
-
-@pytest.fixture(scope="module")
-def port() -> mlm_jax.JaxPort:
-    return mlm_jax.JaxPort()
 
 
 @pytest.fixture
@@ -56,13 +52,13 @@ def test_float64_with_x64_stays_float64(x64: None) -> None:
     assert abs(float(result.sum) - exact) <= bound
 
 
-def test_the_port_leaves_the_setting_of_x64_as_it_was(port: mlm_jax.JaxPort) -> None:
-    port.score(**score_arguments(logits=np.zeros((2, 4, 6))))
+def test_the_port_leaves_the_setting_of_x64_as_it_was() -> None:
+    PORT.score(**score_arguments(logits=np.zeros((2, 4, 6))))
     assert not jax.config.jax_enable_x64
     with jax.enable_x64(True):
         source, rules = packed(3, 24, 32, seed=1), policy(LAWS["count"], unit="word")
-        assert_same_batch(port.mask(*source, rules, 1, 2), mlm_spec.mask(*source, rules, 1, 2))
-        assert port.score(**score_arguments()).sum.dtype == np.float32
+        assert_same_batch(PORT.mask(*source, rules, 1, 2), mlm_spec.mask(*source, rules, 1, 2))
+        assert PORT.score(**score_arguments()).sum.dtype == np.float32
         assert jax.config.jax_enable_x64
 
 
