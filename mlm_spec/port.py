@@ -21,6 +21,7 @@ from mlm_spec.random_words import threefry4x32
 from mlm_spec.step import head_step, mask_step, raise_for_status, score_step
 
 __all__ = [
+    "accumulation",
     "head",
     "head_step",
     "loss",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 loss_reduction = "mean"
+# Sums over the vocabulary are those of `pairwise_sum`, all in float64 (MLM-LIK-11).
+accumulation = "tree in float64"
 versions = {"numpy": np.__version__}
 
 

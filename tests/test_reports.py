@@ -315,8 +315,8 @@ def test_a_file_that_calls_a_failure_a_pass_is_refused() -> None:
 
 
 def test_another_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="mlm-spec-report/2"):
-        RunReport.from_json({**a_report().to_json(), "format": "mlm-spec-report/2"})
+    with pytest.raises(ValueError, match="mlm-spec-report/3"):
+        RunReport.from_json({**a_report().to_json(), "format": "mlm-spec-report/3"})
 
 
 # --- JUnit

@@ -21,7 +21,7 @@ PUBLISHED = {
     "RNG": 6,
     "SEL": 12,
     "COR": 9,
-    "LIK": 10,
+    "LIK": 11,
     "GRA": 7,
     "HED": 9,
     "ERR": 15,

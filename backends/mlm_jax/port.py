@@ -56,6 +56,7 @@ class JaxPort:
     """
 
     loss_reduction = "mean"
+    accumulation = "any"  # XLA does not say in which order it adds
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = _find_device(device)

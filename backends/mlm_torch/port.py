@@ -47,6 +47,8 @@ class TorchPort:
     dtype('uint32')
     """
 
+    accumulation = "any"  # PyTorch does not say in which order it adds
+
     def __init__(self, device: str = "cpu", loss_reduction: Reduction = "mean") -> None:
         self.device = find_device(device)
         self.loss_reduction = loss_reduction

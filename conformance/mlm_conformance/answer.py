@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mlm_conformance.bounds.accumulation import Accumulation, AccumulationError
 from mlm_conformance.ports import PORTS, REDUCTIONS, MalformedAnswer, normalise
 from mlm_conformance.resolve import (
     DeviceMissing,
@@ -28,6 +29,7 @@ class Hello:
     name : as it was asked for, or as an ``exec:`` target calls itself.
     claims : the ports that it has.
     loss_reduction : ``"sum"``, ``"mean"``, ``"sum/num_items"``, or None without `loss`.
+    accumulation : the class of its sums over the vocabulary, or None where it declares none.
     versions : names to versions, for reports.
     python, platform : of the process that runs it; "" where it says nothing.
     """
@@ -38,6 +40,7 @@ class Hello:
     versions: Mapping[str, str]
     python: str
     platform: str
+    accumulation: Accumulation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ def read_hello(name: str, reply: object) -> Hello:
             },
             python=_text("python", parts.get("python", "")),
             platform=_text("platform", parts.get("platform", "")),
+            accumulation=_accumulation(parts.get("accumulation")),
         )
         _check_claims(hello)
     except _Unreadable as error:
@@ -206,6 +210,14 @@ def _check_claims(hello: Hello) -> None:
             f"its loss_reduction is {hello.loss_reduction!r}; "
             f"expected one of {', '.join(REDUCTIONS)}"
         )
+
+
+def _accumulation(value: object) -> Accumulation | None:
+    text = _optional("accumulation", value)
+    try:
+        return None if text is None else Accumulation.parse(text)
+    except AccumulationError as error:
+        raise _Unreadable(f"its accumulation is {error}") from None
 
 
 def _mapping(what: str, value: object) -> Mapping[Any, Any]:

@@ -18,6 +18,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mlm_conformance.accuracy import Accuracy
+from mlm_conformance.bounds import Accumulation
 from mlm_conformance.cases.model import Case
 from mlm_conformance.oracle import Oracle
 from mlm_conformance.process import Answer
@@ -76,9 +78,13 @@ class Context:
     claims: frozenset[str]
     loss_reduction: str | None
     device: str = "cpu"
+    accumulation: Accumulation | None = None
+    accuracy: Accuracy = field(default_factory=Accuracy)
     seen: Counter[str] = field(default_factory=Counter)
     worst: Worst | None = None
     case: str = ""
+    recipe: str = ""
+    case_ratio: float = 0.0
     last_call: tuple[str, dict[str, Any]] | None = None
 
     def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
@@ -126,8 +132,21 @@ class Context:
             more = f" ({count} of {differs.size} differ)" if count > 1 else ""
             raise Violation(f"{label} is {seen[first]}, should be {want[first]}{more}")
 
-    def within(self, what: str, observed: NDArray[Any], expected: Any, bound: Any) -> None:
-        """|observed − expected| ≤ bound, entry by entry; keeps the worst ratio."""
+    def within(
+        self,
+        what: str,
+        observed: NDArray[Any],
+        expected: Any,
+        bound: Any,
+        kind: str = "any-order bound",
+    ) -> None:
+        """|observed − expected| ≤ bound, entry by entry; keeps the worst ratio.
+
+        Raises
+        ------
+        Violation : it is not.
+        Unmeasurable : the bound of an entry is infinite, so that every number would pass.
+        """
         seen = np.asarray(observed).astype(np.float64)
         want = np.asarray(expected, dtype=np.float64)
         limit = np.broadcast_to(np.asarray(bound, dtype=np.float64), want.shape)
@@ -140,15 +159,22 @@ class Context:
             ratio = np.where(error == 0.0, 0.0, error / limit)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)  # a NaN is never within a bound
         at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-        self._keep(Worst(float(ratio[at]), float(error[at]), float(limit[at]), what, self.case))
+        found = (float(ratio[at]), float(error[at]), float(limit[at]))
+        self._keep(Worst(*found, what, self.case, self.recipe))
         if not ratio[at] <= 1.0:
             where = f"[{', '.join(str(int(i)) for i in at)}]" if at else ""
             raise Violation(
                 f"{what}{where} is {seen[at]:.9g}, should be {want[at]:.9g} ± {limit[at]:.3g}"
-                f" [{self.case}, any-order bound]"
+                f" [{self.case}, {kind}]"
+            )
+        if not np.isfinite(limit).all():
+            raise Unmeasurable(
+                f"nothing can be certified about {what} [{self.case}, {kind}]: so many additions "
+                "at this precision have no bound, h·u ≥ 1 (chapter LIK, Bounds)"
             )
 
     def _keep(self, worst: Worst) -> None:
+        self.case_ratio = max(self.case_ratio, worst.ratio)
         if self.worst is None or worst.ratio > self.worst.ratio:
             self.worst = worst
 
@@ -174,6 +200,8 @@ class Check:
     reductions : the ``loss_reduction`` values that it applies to; empty: any.
     share : the part of a profile's examples it draws (a costly check draws fewer).
     judge : the function.
+    declared : whether it applies only where an accumulation class is declared.
+    climbs : whether the search goes towards larger errors, measured by their bounds.
     """
 
     requirement: str
@@ -187,6 +215,8 @@ class Check:
     reductions: tuple[str, ...]
     share: float
     judge: Judge
+    declared: bool = False
+    climbs: bool = False
 
     @property
     def id(self) -> str:
@@ -214,6 +244,8 @@ def check(
     theorem: bool = False,
     result_field: str | None = None,
     reductions: Sequence[str] = (),
+    declared: bool = False,
+    climbs: bool = False,
     share: float = 1.0,
 ) -> Callable[[Judge], Judge]:
     """Register a check.  ``recipes`` is a strategy and the recipes that are always in."""
@@ -233,6 +265,8 @@ def check(
                 tuple(reductions),
                 share,
                 judge,
+                declared,
+                climbs,
             )
         )
         return judge

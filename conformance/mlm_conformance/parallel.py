@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlm_conformance import runner
+from mlm_conformance.accuracy import merged
 from mlm_conformance.check import Check
 from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError, Outcome
@@ -140,6 +141,8 @@ def merge(
         first_failure=first,
         note="\n".join(dict.fromkeys(report.note for report in whole if report.note)),
         interrupted=any(report.interrupted for report in whole),
+        accumulation=whole[0].accumulation if whole else None,
+        accuracy=merged(report.accuracy for report in whole),
     )
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mlm_conformance import outcomes
+from mlm_conformance.accuracy import AccuracyBin
 from mlm_conformance.outcomes import Outcome
 
 __all__ = ["FORMAT", "CheckResult", "Progress", "RequirementResult", "RunReport", "Worst"]
 
 #: Name and version of the JSON form; it changes when a reader of the old form would break.
-FORMAT = "mlm-spec-report/1"
+FORMAT = "mlm-spec-report/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Worst:
     error, bound : in the units of ``what``.
     what : the quantity, such as ``"sum"``.
     case : the case it was seen in, in words.
+    recipe : how that case is made again, in the suite's own names; "" where nothing is drawn.
     """
 
     ratio: float
@@ -58,6 +60,7 @@ class Worst:
     bound: float
     what: str
     case: str
+    recipe: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; a number that JSON cannot write becomes ``"inf"``, ``"-inf"``, ``"nan"``."""
@@ -67,13 +70,14 @@ class Worst:
             "bound": _plain_number(self.bound),
             "what": self.what,
             "case": self.case,
+            "recipe": self.recipe,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Worst:
         """Read back what `to_json` wrote."""
         numbers = {name: float(data[name]) for name in ("ratio", "error", "bound")}
-        return cls(**numbers, what=data["what"], case=data["case"])
+        return cls(**numbers, what=data["what"], case=data["case"], recipe=data["recipe"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,8 @@ class RunReport:
     note : what a reader must know of the whole run, such as why nothing ran; or "".
     interrupted : the run was ended by Ctrl-C; what it did not reach is "not run".
     only : the ids or prefixes that were asked for; empty for the whole specification.
+    accumulation : the class that the target declares, in words, or None.
+    accuracy : the errors of its log-likelihoods, measured and never judged.
     """
 
     target: str
@@ -236,6 +242,8 @@ class RunReport:
     note: str = ""
     interrupted: bool = False
     only: tuple[str, ...] = ()
+    accumulation: str | None = None
+    accuracy: tuple[AccuracyBin, ...] = ()
 
     @property
     def counts(self) -> dict[Outcome, int]:
@@ -276,6 +284,7 @@ class RunReport:
         data = {field.name: getattr(self, field.name) for field in fields(self)}
         data["versions"] = dict(self.versions)
         data["only"] = list(self.only)
+        data["accuracy"] = [found.to_json() for found in self.accuracy]
         data["requirements"] = [requirement.to_json() for requirement in self.requirements]
         summary = {"counts": {o.value: n for o, n in self.counts.items()}}
         ending = {"verdict": self.verdict, "exit_status": self.exit_status}
@@ -292,6 +301,7 @@ class RunReport:
             values.pop(derived)
         values["versions"] = dict(values["versions"])
         values["only"] = tuple(values["only"])
+        values["accuracy"] = tuple(AccuracyBin.from_json(found) for found in values["accuracy"])
         values["requirements"] = tuple(
             RequirementResult.from_json(requirement) for requirement in values["requirements"]
         )

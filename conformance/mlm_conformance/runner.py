@@ -85,6 +85,9 @@ def run(
         results, interrupted = _run_all(session, checks, progress)
         about = {"seed": session.seed, "versions": dict(session.hello.versions)}
         about["interrupted"] = interrupted
+        declared = session.hello.accumulation
+        about["accumulation"] = None if declared is None else str(declared)
+        about["accuracy"] = session.accuracy.bins()
     requirements, first = mark_consequences(with_texts(results), checks)
     return RunReport(
         target=target,
@@ -204,6 +207,8 @@ def _refusal(session: Session, check: Check) -> tuple[Outcome, str] | None:
         return Outcome.NOT_CLAIMED, f"{session.name} has no {check.port}"
     if check.reductions and hello.loss_reduction not in check.reductions:
         return Outcome.NOT_CLAIMED, f"its loss is a {hello.loss_reduction}"
+    if check.declared and hello.accumulation is None:
+        return Outcome.NOT_CLAIMED, f"{session.name} declares no accumulation class"
     tried = session.smoke[check.port]
     if tried.broken:
         return Outcome.ERROR, f"the first call of {check.port} failed: {tried.broken}"

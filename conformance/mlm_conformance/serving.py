@@ -39,10 +39,12 @@ def describe(name: str, target: object) -> dict[str, Any]:
     versions = getattr(target, "versions", None)
     known = versions if isinstance(versions, Mapping) else {}
     reduction = getattr(target, "loss_reduction", None)
+    declared = getattr(target, "accumulation", None)
     return {
         "name": name,
         "claims": list(claims(target)),
         "loss_reduction": reduction if isinstance(reduction, str) else None,
+        "accumulation": None if declared is None else str(declared),
         "versions": {str(key): str(value) for key, value in known.items()},
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlm_conformance.accuracy import Accuracy
 from mlm_conformance.answer import Hello
 from mlm_conformance.check import Context
 from mlm_conformance.oracle import Oracle, oracle_for
@@ -31,6 +32,7 @@ class Session:
     smoke: dict[str, Smoke]
     oracle: Oracle
     failures: Path | None = None
+    accuracy: Accuracy = field(default_factory=Accuracy)
 
     def context(self) -> Context:
         """A fresh context for one check."""
@@ -40,6 +42,8 @@ class Session:
             frozenset(self.hello.claims),
             self.hello.loss_reduction,
             self.device,
+            self.hello.accumulation,
+            self.accuracy,
         )
 
 

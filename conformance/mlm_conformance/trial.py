@@ -9,8 +9,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as use_seed
+from hypothesis import target as climb
 
-from mlm_conformance.check import Check, Violation
+from mlm_conformance.check import Check, Fixed, Violation
 from mlm_conformance.results import Worst
 from mlm_conformance.session import Session
 
@@ -51,7 +52,7 @@ class Trial:
             max_examples=examples,
             database=None,
             deadline=None,
-            phases=(Phase.generate, Phase.shrink),
+            phases=(Phase.generate, Phase.target, Phase.shrink),
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
             print_blob=False,
@@ -71,6 +72,8 @@ class Trial:
             return
         try:
             self._judge(recipe)
+            if self._check.climbs:
+                climb(self._context.case_ratio)
         except Violation:
             self._failing.add(recipe)
             self._failed_at = self._failed_at or time.perf_counter()
@@ -79,7 +82,8 @@ class Trial:
     def _judge(self, recipe: Any) -> None:
         self.case = recipe.build(self._session.seed)
         self.examples += 1
-        self._context.case = str(self.case)
+        self._context.case, self._context.case_ratio = str(self.case), 0.0
+        self._context.recipe = _written(recipe, self._session.seed)
         self._check.judge(self._context, self.case)
 
     def violates(self, case: Any) -> str | None:
@@ -94,6 +98,11 @@ class Trial:
         except Exception:  # a case that cannot be judged is no smaller failure
             return None
         return None
+
+
+def _written(recipe: Any, run_seed: int) -> str:
+    """How the case is made again; "" where the case itself is all there is."""
+    return "" if isinstance(recipe, Fixed) else f"{recipe!r}.build({run_seed})"
 
 
 def _digest(run_seed: int, name: str) -> int:

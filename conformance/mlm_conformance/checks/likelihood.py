@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
+from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
 from mlm_conformance.cases.model import LossCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     LARGE,
@@ -19,7 +19,8 @@ from mlm_conformance.cases.numbers import (
     loss_recipes,
     score_recipes,
 )
-from mlm_conformance.check import Context, check
+from mlm_conformance.cases.search import Range, SearchRecipe, search_recipes
+from mlm_conformance.check import Context, Recipes, check
 from mlm_conformance.checks.common import besides, field_of, score_truth
 from mlm_spec import log_likelihood
 
@@ -31,6 +32,7 @@ PATTERNS = ("all", "some")
 # that is wrong only there is told just that.
 WIDE = ("float32", "float64")
 NARROW = ("bfloat16", "float16")
+GRADIENT = "grad_logits"
 
 
 def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
@@ -38,6 +40,8 @@ def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
     truth = score_truth(context, case)
     result = context.call("score", case.arguments())
     values = field_of(result, "log_likelihood", case.selected.shape)[case.selected]
+    logits, targets = case.logits[case.selected], case.targets[case.selected]
+    context.accuracy.measure(logits, targets, values, truth.values)
     context.within("log_likelihood of selected positions", values, truth.values, truth.value_bounds)
     return truth.values
 
@@ -282,3 +286,127 @@ def a_vocabulary_of_one_id_has_value_and_gradient_zero(context: Context, case: S
     for name in ("log_likelihood", "sum", "grad_logits"):
         if name in result:
             context.equal(f"{name} at V = 1", result[name], np.zeros(result[name].shape))
+
+
+# The searches: each requirement of this chapter that bounds a value, where its own inputs are.
+# What is always in: a small vocabulary, and a full one.
+
+
+def _search(
+    dtypes: tuple[str, ...], at: tuple[float, float | None, float], **ranges: Range
+) -> Recipes:
+    """A search over those ranges; spread, gap and offset of what is always in."""
+    always = [
+        SearchRecipe(shape, dtype, *at, "drawn", 0)
+        for shape, dtype in ((SMALL[2], dtypes[1]), (LARGE, dtypes[0]))
+    ]
+    return search_recipes(BATCHES, dtypes, **ranges), always
+
+
+@check(
+    "MLM-LIK-1",
+    port="score",
+    recipes=_search(WIDE, (3.0, None, 0.0)),
+    needs=("selected",),
+    climbs=True,
+)
+def the_worst_ordinary_logits_are_within(context: Context, case: ScoreCase) -> None:
+    _values_within(context, case)
+
+
+@check(
+    "MLM-LIK-2",
+    port="score",
+    recipes=_search(WIDE, (3.0, None, -200.0), spread=(0.0, 3.0), offset=(-1e4, 1e4)),
+    needs=("selected",),
+    climbs=True,
+)
+def the_worst_offset_is_within(context: Context, case: ScoreCase) -> None:
+    _values_within(context, case)
+
+
+@check(
+    "MLM-LIK-3",
+    port="score",
+    recipes=_search(WIDE, (1.0, -130.0, 0.0), spread=(0.0, 3.0), gap=(-1e4, -10.0)),
+    needs=("selected",),
+    climbs=True,
+)
+def the_worst_improbable_target_is_within(context: Context, case: ScoreCase) -> None:
+    _values_within(context, case)
+
+
+@check(
+    "MLM-LIK-4",
+    port="score",
+    recipes=_search(WIDE, (1.0, 20.0, 0.0), spread=(0.0, 3.0), gap=(1.0, 45.0)),
+    needs=("selected",),
+    climbs=True,
+)
+def the_worst_certain_target_is_within(context: Context, case: ScoreCase) -> None:
+    _values_within(context, case)
+
+
+@check(
+    "MLM-LIK-9",
+    port="score",
+    recipes=_search(NARROW, (3.0, None, 0.0), gap=(-40.0, 20.0), offset=(-200.0, 200.0)),
+    needs=("selected",),
+    climbs=True,
+)
+def the_worst_narrow_logits_are_within(context: Context, case: ScoreCase) -> None:
+    _values_within(context, case)
+
+
+_CLASSED = ("normal", "likely", "few live", "offset")
+
+
+@check(
+    "MLM-LIK-11",
+    port="score",
+    recipes=besides(
+        score_recipes(_CLASSED, BATCHES, ("float32", "bfloat16"), ("all",), (True,)),
+        [
+            SearchRecipe(shape, dtype, 0.0, gap, 0.0, "falling", 0)
+            for shape, dtype, gap in (
+                (MEDIUM, "float32", 17.4),
+                (MEDIUM, "float64", 37.5),
+                (LARGE, "float32", 17.4),
+            )
+        ],
+    ),
+    needs=WIDE,
+    declared=True,
+)
+def the_declared_class_holds_for_values(context: Context, case: ScoreCase) -> None:
+    """In the last cases each term is just too small to change a sum that holds the largest."""
+    _class_holds(context, case)
+
+
+@check(
+    "MLM-LIK-11",
+    port="score",
+    recipes=_search(WIDE, (1.0, 20.0, 0.0), spread=(0.0, 3.0), gap=(-20.0, 45.0)),
+    needs=("selected",),
+    declared=True,
+    climbs=True,
+)
+def the_declared_class_holds_where_it_is_worst(context: Context, case: ScoreCase) -> None:
+    _class_holds(context, case)
+
+
+def _class_holds(context: Context, case: ScoreCase) -> None:
+    assert context.accumulation is not None
+    truth, name = score_truth(context, case), case.logits.dtype.name
+    result = context.call("score", case.arguments())
+    values = field_of(result, "log_likelihood", case.selected.shape)[case.selected]
+    kind = f"bound of the declared class {context.accumulation}"
+    how = arithmetic(name, values.dtype.name, context.accumulation)
+    limits = value_bound(case.logits[case.selected], case.targets[case.selected], how)
+    context.within("log_likelihood of selected positions", values, truth.values, limits, kind)
+    total = sum_bound(truth.values, limits, case.upstream, how)
+    context.within("sum", field_of(result, "sum", ()), truth.sum, total, kind)
+    if (entries := result.get(GRADIENT)) is not None:
+        how = arithmetic(name, name, context.accumulation)
+        limits = gradient_bound(case.logits[case.selected], truth.gradient, case.upstream, how)
+        context.within(GRADIENT, entries[case.selected], truth.gradient, limits, kind)

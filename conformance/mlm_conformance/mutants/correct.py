@@ -77,7 +77,8 @@ def _backend(reduction: str) -> SimpleNamespace:
     steps = ("mask_step", "score_step", "head_step")
     ports = {name: getattr(port, name) for name in (*names, *steps)}
     losses = {"loss": _loss(reduction), "head_loss": _head_loss(reduction)}
-    return SimpleNamespace(sample=sample, loss_reduction=reduction, **ports, **losses)
+    about = {"loss_reduction": reduction, "accumulation": port.accumulation}
+    return SimpleNamespace(sample=sample, **about, **ports, **losses)
 
 
 with_sum, with_mean, with_num_items = (_backend(r) for r in (SUM, MEAN, NUM_ITEMS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from mlm_conformance.mutants import (
     arguments,
     bad_input,
+    classes,
     corruption,
     gradient,
     head,
@@ -32,6 +33,7 @@ __all__ = [
     "Mutant",
     "arguments",
     "bad_input",
+    "classes",
     "corruption",
     "gradient",
     "head",

@@ -35,6 +35,7 @@ __all__ = [
     "one_id_is_a_sigmoid",
     "p_clipped_at_1e_7",
     "p_clipped_below_1",
+    "shifted_only_against_overflow",
     "softmax_without_max_shift",
     "the_sum_is_rounded_to_bfloat16",
     "two_ids_are_a_sigmoid",
@@ -47,6 +48,10 @@ _OFFSET, _CONSTANT = (
     "an_offset_leaves_the_value_within_its_bound",
     "adding_a_constant_changes_nothing",
 )
+_ORDINARY = "ordinary_logits_give_their_log_likelihood"
+_IMPROBABLE = "improbable_targets_keep_their_value"
+_CERTAIN = "likely_targets_keep_their_value"
+_NARROW = "narrow_logits_are_widened_exactly"
 _ONE_ID = "a_vocabulary_of_one_id_has_value_and_gradient_zero"
 _TWO_IDS = "one_position_and_two_ids_are_nothing_special"
 
@@ -55,19 +60,19 @@ def _rounded(values: Any, dtype: Any) -> Any:
     return values.astype(dtype).astype(np.float64)
 
 
-@mutant("MLM-LIK-1", "score")
+@mutant("MLM-LIK-1", "score", check=_ORDINARY)
 def log_softmax_in_bfloat16(**call: Any) -> Any:
     """The log-softmax is rounded to bfloat16 before the target is picked."""
     return scored_with(call, lambda z, t: at_targets(_rounded(log_softmax(z), _BF16), t))
 
 
-@mutant("MLM-LIK-1", "score")
+@mutant("MLM-LIK-1", "score", check=_ORDINARY)
 def logits_rounded_to_bfloat16(**call: Any) -> Any:
     """Logits are brought to bfloat16 on the way."""
     return scored_with(call, lambda z, t: log_likelihood(_rounded(z, _BF16), t))
 
 
-@mutant("MLM-LIK-1", "score")
+@mutant("MLM-LIK-1", "score", check=_ORDINARY)
 def labels_smoothed(**call: Any) -> Any:
     """One per cent of the target goes to all ids evenly."""
 
@@ -78,13 +83,13 @@ def labels_smoothed(**call: Any) -> Any:
     return scored_with(call, value)
 
 
-@mutant("MLM-LIK-1", "score")
+@mutant("MLM-LIK-1", "score", check="the_worst_ordinary_logits_are_within")
 def a_temperature(**call: Any) -> Any:
     """Logits are divided by 1.001."""
     return scored_with(call, lambda z, t: log_likelihood(z.astype(np.float64) / 1.001, t))
 
 
-@mutant("MLM-LIK-1", "score")
+@mutant("MLM-LIK-1", "score", check=_ORDINARY)
 def float32_for_float64_logits(**call: Any) -> Any:
     """Float64 logits are accumulated in float32."""
     return scored_with(call, lambda z, t: log_likelihood(_rounded(z, np.float32), t))
@@ -101,6 +106,18 @@ def softmax_without_max_shift(**call: Any) -> Any:
     return scored_with(call, _without_shift)
 
 
+@mutant("MLM-LIK-2", "score", check="the_worst_offset_is_within")
+def shifted_only_against_overflow(**call: Any) -> Any:
+    """The maximum is taken off where exponentials would overflow, and not where they underflow."""
+
+    def value(z: Any, t: Any) -> Any:
+        top = np.maximum(z.max(axis=-1, keepdims=True), 0).astype(np.float32)
+        total = np.exp((z - top).astype(np.float32)).sum(axis=-1)
+        return at_targets(z - top, t) - np.log(total)
+
+    return scored_with(call, value)
+
+
 @mutant("MLM-LIK-2", "score", check=_CONSTANT)
 def logits_capped_at_100(**call: Any) -> Any:
     """Logits are clipped to −100 … 100, so that exponentials do not overflow."""
@@ -109,25 +126,25 @@ def logits_capped_at_100(**call: Any) -> Any:
     )
 
 
-@mutant("MLM-LIK-3", "score")
+@mutant("MLM-LIK-3", "score", check=_IMPROBABLE)
 def log_of_the_softmax(**call: Any) -> Any:
     """The logarithm is taken of a probability in float32, which may be 0."""
     return scored_with(call, lambda z, t: np.log(at_targets(softmax(z).astype(np.float32), t)))
 
 
-@mutant("MLM-LIK-3", "score")
+@mutant("MLM-LIK-3", "score", check="the_worst_improbable_target_is_within")
 def log_of_p_plus_1e_9(**call: Any) -> Any:
     """1e-9 is added to the probability."""
     return scored_with(call, lambda z, t: np.log(at_targets(softmax(z), t) + 1e-9))
 
 
-@mutant("MLM-LIK-3", "score")
+@mutant("MLM-LIK-3", "score", check=_IMPROBABLE)
 def p_clipped_at_1e_7(**call: Any) -> Any:
     """Probabilities below 1e-7 are taken for 1e-7."""
     return scored_with(call, lambda z, t: np.log(np.maximum(at_targets(softmax(z), t), 1e-7)))
 
 
-@mutant("MLM-LIK-4", "score")
+@mutant("MLM-LIK-4", "score", check=_CERTAIN)
 def the_sum_is_rounded_to_bfloat16(**call: Any) -> Any:
     """The sum of exponentials is brought to bfloat16 before the logarithm."""
 
@@ -140,7 +157,7 @@ def the_sum_is_rounded_to_bfloat16(**call: Any) -> Any:
     return scored_with(call, value)
 
 
-@mutant("MLM-LIK-4", "score")
+@mutant("MLM-LIK-4", "score", check="the_worst_certain_target_is_within")
 def p_clipped_below_1(**call: Any) -> Any:
     """Probabilities above 1 − 1e-7 are taken for 1 − 1e-7."""
     return scored_with(call, lambda z, t: np.minimum(log_likelihood(z, t), np.log1p(-1e-7)))
@@ -221,19 +238,19 @@ def _narrow_only(value: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda z, t: value(z, t) if z.dtype.itemsize == 2 else log_likelihood(z, t)
 
 
-@mutant("MLM-LIK-9", "score")
+@mutant("MLM-LIK-9", "score", check=_NARROW)
 def narrow_logits_are_summed_in_bfloat16(**call: Any) -> Any:
     """The exponentials of narrow logits are added up in bfloat16."""
     return scored_with(call, _narrow_only(_sum_in(_BF16)))
 
 
-@mutant("MLM-LIK-9", "score")
+@mutant("MLM-LIK-9", "score", check=_NARROW)
 def narrow_logits_are_summed_in_float16(**call: Any) -> Any:
     """The exponentials of narrow logits are added up in float16."""
     return scored_with(call, _narrow_only(_sum_in(np.float16)))
 
 
-@mutant("MLM-LIK-9", "score")
+@mutant("MLM-LIK-9", "score", check=_NARROW)
 def a_float16_sum_overflows(**call: Any) -> Any:
     """The sum is added exactly and stored in float16: infinite from 65,520 equal logits on."""
 
@@ -245,7 +262,7 @@ def a_float16_sum_overflows(**call: Any) -> Any:
     return scored_with(call, _narrow_only(value))
 
 
-@mutant("MLM-LIK-9", "score")
+@mutant("MLM-LIK-9", "score", check="the_worst_narrow_logits_are_within")
 def narrow_differences_stay_narrow(**call: Any) -> Any:
     """The difference to the maximum is rounded to the dtype of the logits."""
 

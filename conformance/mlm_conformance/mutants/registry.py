@@ -58,17 +58,19 @@ def mutant(
     port: str,
     *,
     reduction: str | None = None,
+    accumulation: str | None = None,
     check: str | None = None,
     url: str | None = None,
 ) -> Callable[[Port], Any]:
     """Register a function that is the wrong port; its docstring says what is wrong.
 
-    ``reduction`` is the ``loss_reduction`` of the backend, for the losses.
+    ``reduction`` is the ``loss_reduction`` of the backend, for the losses; ``accumulation`` the
+    class that it declares.
     """
 
     def register(function: Port) -> Any:
         _register(function, requirement, (port,), check, url)
-        return _backend({port: function}, reduction)
+        return _backend({port: function}, reduction, accumulation)
 
     return register
 
@@ -120,9 +122,11 @@ def _register(
     REGISTERED.append(Mutant(name, target, requirement, ports, about, url, check))
 
 
-def _backend(ports: dict[str, Port], reduction: str | None) -> SimpleNamespace:
-    more = {} if reduction is None else {"loss_reduction": reduction}
-    return SimpleNamespace(**ports, **more)
+def _backend(
+    ports: dict[str, Port], reduction: str | None, accumulation: str | None = None
+) -> SimpleNamespace:
+    about = {"loss_reduction": reduction, "accumulation": accumulation}
+    return SimpleNamespace(**ports, **{k: v for k, v in about.items() if v is not None})
 
 
 def _around_good_calls(function: Port, correct: Port) -> Port:

@@ -11,8 +11,9 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mlm_conformance.accuracy import GRADES, grades
 from mlm_conformance.outcomes import Outcome
-from mlm_conformance.reports import plot, summary
+from mlm_conformance.reports import accuracy_plot, plot, summary
 from mlm_conformance.results import RequirementResult, RunReport
 from mlm_spec.text import Requirement
 
@@ -30,6 +31,7 @@ def render(report: RunReport, texts: Mapping[str, Requirement] | None = None) ->
     """
     found = plot.points(report)
     svg = plot.worst_svg(found)
+    ulps = accuracy_plot.ulps_svg(report.accuracy, "ulps-caption")
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -44,6 +46,10 @@ def render(report: RunReport, texts: Mapping[str, Requirement] | None = None) ->
             errors=summary.with_outcome(report, Outcome.ERROR),
             quiet=_quiet(report),
             plot=None if svg is None else Markup(svg),
+            ulps=None if ulps is None else Markup(ulps),
+            grades=grades(report.accuracy),
+            meanings=GRADES,
+            searched=_searched(report),
             bounded=len(found),
             beyond=[point.id for point in found if not point.ratio <= 1],
             started=datetime.fromisoformat(report.started).strftime("%Y-%m-%d %H:%M %Z").strip(),
@@ -62,6 +68,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _searched(report: RunReport) -> list[RequirementResult]:
+    """The requirements whose worst input can be made again, the worst first."""
+    found = [r for r in report.requirements if r.worst is not None and r.worst.recipe]
+    return sorted(found, key=lambda r: -r.worst.ratio if r.worst is not None else 0.0)
 
 
 def _grouped(report: RunReport) -> list[tuple[summary.ChapterCount, list[RequirementResult]]]:

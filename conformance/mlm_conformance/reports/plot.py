@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mlm_conformance.outcomes import Outcome
+from mlm_conformance.reports.picture import BAD, FAINT, GOOD, INK, bare, drawn
 from mlm_conformance.results import RequirementResult, RunReport
 
 __all__ = ["Point", "limits", "place", "points", "worst_svg"]
 
-_INK, _FAINT, _GOOD, _BAD = "#010101", "#020202", "#030303", "#040404"
-#: The page owns the colours, so that light and dark follow the reader's setting.
-_VARIABLES = {_INK: "--ink", _FAINT: "--line", _GOOD: "--pass", _BAD: "--fail"}
 _DECADES_BEYOND = 0.7  # room at each end for what a logarithmic axis cannot show
-# Any: matplotlib types its keys as one closed list, which differs from version to version.
-_STYLE: Any = {
-    "svg.hashsalt": "mlm-spec",  # ids inside the picture, the same in every run
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, found and copied
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +39,8 @@ def worst_svg(found: Sequence[Point]) -> str | None:
     """
     if not found:
         return None
-    # Outside a notebook a Figure without pyplot needs no display and no global state.
-    with matplotlib.rc_context():
-        # The reader's own matplotlibrc must not change the page.
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(6.4, 0.85 + 0.19 * len(found)), layout="constrained")
-        axes = figure.subplots()
-        _draw(axes, found)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata=_NO_METADATA)
-    return _inline(text.getvalue())
-
-
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    height = 0.85 + 0.19 * len(found)
+    return drawn((6.4, height), lambda axes: _draw(axes[0], found), "plot-caption")
 
 
 def _point(requirement: RequirementResult) -> Point:
@@ -84,18 +53,17 @@ def _draw(axes: Axes, found: Sequence[Point]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(len(found) - 0.3, -0.7)
-    axes.axvline(1.0, color=_INK, linewidth=1.2)
+    axes.axvline(1.0, color=INK, linewidth=1.2)
     for row, point in enumerate(found):
-        axes.axhline(row, color=_FAINT, linewidth=0.5, zorder=0)
-        color = _BAD if point.failed else _GOOD
+        axes.axhline(row, color=FAINT, linewidth=0.5, zorder=0)
+        color = BAD if point.failed else GOOD
         at, marker = place(point.ratio, low, high)
         face = color if marker == "o" or point.failed else "none"
         axes.plot([at], [row], marker, color=color, markerfacecolor=face, clip_on=False)
     axes.set_yticks(range(len(found)), [point.id.removeprefix("MLM-") for point in found])
     axes.tick_params(axis="y", length=0, pad=9)
     axes.set_xlabel("worst error ÷ its bound (log scale; at most 1 conforms)")
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
+    bare(axes, ("top", "left", "right"))
 
 
 def limits(ratios: Sequence[float]) -> tuple[float, float]:
@@ -114,15 +82,3 @@ def place(ratio: float, low: float, high: float) -> tuple[float, str]:
     if math.isnan(ratio) or ratio >= high:
         return high, ">"
     return ratio, "o"
-
-
-def _inline(svg: str) -> str:
-    """The ``<svg>`` element alone, in the page's colours, as wide as its container."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    head, rest = svg.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    for color, variable in _VARIABLES.items():
-        rest = rest.replace(color, f"var({variable})")
-    label = 'role="img" aria-labelledby="plot-caption"'
-    return f"{head} {label}>{rest}"

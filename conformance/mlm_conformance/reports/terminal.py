@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mlm_conformance.accuracy import grades
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.reports import summary
 from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport
@@ -81,6 +82,8 @@ def print_report(report: RunReport, console: Console) -> None:
         console.print(Panel(Text(_safe(report.note)), title="NOTE", border_style="yellow"))
     if report.requirements:
         console.print(_table(report))
+    if report.accuracy:
+        console.print(_accuracy(report), soft_wrap=True)
     for block in (*_failures(report), *_errors(report), *_quiet(report)):
         console.print(block, soft_wrap=True)
     console.print(
@@ -113,6 +116,15 @@ def _table(report: RunReport) -> Table:
         ]
         table.add_row(summary.chapter_name(chapter.chapter), *cells, str(chapter.total))
     return table
+
+
+def _accuracy(report: RunReport) -> Text:
+    """The grades in one line: measured, and no verdict."""
+    parts = [
+        f"{g.dtype} {g.letter} ({g.ordinary:.2g} ulp, {g.worst.ulps:.2g} where worst)"
+        for g in grades(report.accuracy)
+    ]
+    return Text(f"Accuracy (measured, no verdict): {', '.join(parts)}\n", style="dim")
 
 
 def _failures(report: RunReport) -> Iterator[RenderableType]:
