@@ -4,6 +4,8 @@
     run.py             `run_field`: the suite on each, in processes of their own
     results.py         what it found, and the exit status
     report.py          the Markdown report, and the table on the terminal
+    packages.py        what is installed
+    accuracy/          the accuracy league: how close implementations come to the real number
 
     torch_losses.py    PyTorch's cross-entropies
     hf_losses.py       the losses of Hugging Face's masked-language models

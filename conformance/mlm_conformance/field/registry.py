@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mlm_conformance.outcomes import BadCallError
 
-__all__ = ["LEFT_OUT", "PEERS", "REQUIREMENTS", "Peer", "chosen"]
+__all__ = ["ACCURACY", "LEFT_OUT", "PEERS", "REQUIREMENTS", "Peer", "chosen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,9 @@ LEFT_OUT = (
     "Left out: what chapter ERR says of the classes and messages of errors, and chapter RNG. "
     "They describe this project's own exceptions and random words, which no other code claims."
 )
+
+#: What ``--only`` calls the accuracy league (`mlm_conformance.field.accuracy`).
+ACCURACY = "accuracy"
 
 _ADAPTERS = "mlm_conformance.field"
 _TORCH = {"torch": "torch"}
@@ -250,13 +253,15 @@ PEERS: Sequence[Peer] = (
 def chosen(only: Sequence[str] = ()) -> list[Peer]:
     """The peers of those names (none given: all), in the order of the registry.
 
+    `ACCURACY` is a known name that is no peer's.
+
     Raises
     ------
     BadCallError : a name that none has.
     """
-    known = {peer.name for peer in PEERS}
+    known = {*(peer.name for peer in PEERS), ACCURACY}
     unknown = [name for name in only if name not in known]
     if unknown:
-        names = ", ".join(peer.name for peer in PEERS)
+        names = ", ".join([*(peer.name for peer in PEERS), ACCURACY])
         raise BadCallError(f"no implementation is called {', '.join(unknown)}; there are: {names}")
     return [peer for peer in PEERS if not only or peer.name in only]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mlm_conformance.field.accuracy.section import print_league, section
 from mlm_conformance.field.registry import LEFT_OUT
 from mlm_conformance.field.results import FieldReport, PeerResult, Verdict
 from mlm_conformance.outcomes import Outcome
@@ -29,7 +30,12 @@ _LONGEST = 600  # characters of a message in the report
 
 def markdown(found: FieldReport) -> str:
     """The report as Markdown; the first line says by what command it is made."""
-    parts = [*_head(found), *_unjudged(found), *_verdicts(found), *_findings(found)]
+    parts = list(_head(found))
+    if found.results:
+        parts += [*_unjudged(found), *_verdicts(found)]
+    if found.accuracy is not None:
+        parts += section(found.accuracy)
+    parts += _findings(found)
     return "\n\n".join(parts) + "\n"
 
 
@@ -43,12 +49,15 @@ def _head(found: FieldReport) -> Iterator[str]:
         "something else than this specification asks for. Whether that is a bug is for its "
         "maintainers and its users to say; where they have, there is a link."
     )
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    yield (
-        f"Specification {found.spec_version}, profile `{found.profile}`, on the CPU; "
-        f"{found.started[:10]}; Python {found.python} ({found.system}); {versions}."
-    )
-    yield LEFT_OUT
+    facts = [
+        f"Specification {found.spec_version}, profile `{found.profile}`, on the CPU",
+        found.started[:10],
+        f"Python {found.python} ({found.system})",
+        ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+    ]
+    yield f"{'; '.join(filter(None, facts))}."
+    if found.results:
+        yield LEFT_OUT
 
 
 def _unjudged(found: FieldReport) -> Iterator[str]:
@@ -125,7 +134,14 @@ def _cell(text: str) -> str:
 
 
 def print_field(found: FieldReport, console: Console) -> None:
-    """The verdicts as a table; what gave none is said below it, and last."""
+    """The league and the verdicts as tables; what gave none is said below each."""
+    if found.accuracy is not None:
+        print_league(found.accuracy, console)
+    if found.results:
+        _print_verdicts(found, console)
+
+
+def _print_verdicts(found: FieldReport, console: Console) -> None:
     table = Table(title=f"The field, specification {found.spec_version}", title_justify="left")
     for name in ("implementation", "verdict", "passed", "failed"):
         table.add_column(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from mlm_conformance.field.accuracy.results import League
 from mlm_conformance.field.registry import Peer
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, Outcome
 from mlm_conformance.results import RequirementResult, RunReport
@@ -14,7 +15,7 @@ from mlm_conformance.results import RequirementResult, RunReport
 __all__ = ["FORMAT", "FieldReport", "PeerResult", "Verdict"]
 
 #: Name and version of the JSON form.
-FORMAT = "mlm-spec-field/1"
+FORMAT = "mlm-spec-field/2"
 
 
 class Verdict(StrEnum):
@@ -109,6 +110,7 @@ class FieldReport:
     python, system, started : in words; the date is ISO 8601.
     profile : how much of the suite ran.
     interrupted : ended by Ctrl-C; what was not reached is "not run".
+    accuracy : the accuracy league; None where it was not asked for.
     """
 
     results: tuple[PeerResult, ...]
@@ -119,10 +121,13 @@ class FieldReport:
     started: str
     profile: str
     interrupted: bool = False
+    accuracy: League | None = None
 
     @property
     def exit_status(self) -> int:
         """0 a verdict on each, 2 an error, 3 one or more not run, 130 interrupted.
+
+        In the accuracy league a row of the table is the verdict.
 
         A failing implementation is a finding, the very thing that the command is for, so it is
         no failure of the command.  A missing one is never passed over.
@@ -130,9 +135,11 @@ class FieldReport:
         if self.interrupted:
             return EXIT_INTERRUPTED
         verdicts = {result.verdict for result in self.results}
-        if Verdict.ERROR in verdicts:
+        entries = () if self.accuracy is None else self.accuracy.entries
+        if Verdict.ERROR in verdicts or any(entry.broken for entry in entries):
             return 2
-        return 3 if Verdict.NOT_RUN in verdicts or not verdicts else 0
+        missing = Verdict.NOT_RUN in verdicts or any(entry.problem for entry in entries)
+        return 3 if missing or not (verdicts or entries) else 0
 
     def with_verdict(self, verdict: Verdict) -> list[PeerResult]:
         """The implementations of one verdict, in order."""
@@ -151,4 +158,5 @@ class FieldReport:
             "interrupted": self.interrupted,
             "exit_status": self.exit_status,
             "results": [result.to_json() for result in self.results],
+            "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
         }

@@ -6,17 +6,19 @@ cannot live together never meet, and one that crashes stops nothing but itself.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from mlm_conformance.field.registry import REQUIREMENTS, Peer, chosen
+from mlm_conformance.field.accuracy.league import not_reached, run_league
+from mlm_conformance.field.packages import absent_packages, installed_versions
+from mlm_conformance.field.registry import ACCURACY, REQUIREMENTS, Peer, chosen
 from mlm_conformance.field.report import markdown, print_field
 from mlm_conformance.field.results import FieldReport, PeerResult
 from mlm_conformance.outcomes import BadCallError
@@ -39,11 +41,11 @@ def run_field(
     json_path: Path | str | None = None,
     markdown_path: Path | str | None = None,
 ) -> int:
-    """Check the implementations of those names (none given: all), and say what was found.
+    """Check the implementations of those names, and say what was found.
 
     Parameters
     ----------
-    only : names of the registry.
+    only : names of the registry, or "accuracy" for the accuracy league; none: everything.
     json_path, markdown_path : where to write the reports; None: nowhere.
 
     Returns
@@ -57,7 +59,12 @@ def run_field(
     BadCallError : an unknown name.
     """
     console = Console()
-    found = check_field(chosen(only), say=lambda text: console.print(text, highlight=False))
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    found = check_field(chosen(only), say=say)
+    if not only or ACCURACY in only:
+        # After Ctrl-C nothing more is started, and the report says so of each.
+        league = not_reached() if found.interrupted else run_league(say=say)
+        found = replace(found, accuracy=league, interrupted=found.interrupted or league.interrupted)
     print_field(found, console)
     if json_path is not None:
         write_atomically(json_path, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
@@ -87,7 +94,7 @@ def check_field(
         say(f"({number} of {len(peers)}) {peer.name}: {result.verdict}")
     return FieldReport(
         results=tuple(results),
-        versions=_versions(peers),
+        versions=installed_versions(peers),
         spec_version=SPEC_VERSION,
         python=platform.python_version(),
         system=f"{platform.system()}, {platform.machine()}",
@@ -99,7 +106,7 @@ def check_field(
 
 def check_peer(peer: Peer, judge: Judge | None = None) -> PeerResult:
     """The suite on one implementation; what breaks is told, never raised."""
-    absent = [package for module, package in peer.packages.items() if not _is_there(module)]
+    absent = absent_packages(peer)
     if absent:
         return PeerResult(peer, None, f"not installed: {', '.join(absent)}")
     try:
@@ -122,23 +129,3 @@ def asked(peer: Peer) -> list[str]:
 
 def _judge(target: str, only: Sequence[str]) -> RunReport:
     return run(target, device="cpu", profile=_PROFILE, seed=0, only=only)
-
-
-def _is_there(module: str) -> bool:
-    """Whether a module can be imported; it is not, since frameworks would meet here."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _versions(peers: Iterable[Peer]) -> dict[str, str]:
-    """The installed versions of what these implementations need, by package."""
-    wanted = {package for peer in peers for package in peer.packages.values()}
-    found = {}
-    for package in sorted(wanted, key=str.lower):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
