@@ -28,7 +28,7 @@ PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 MADE := made-with-python-$(VERSION)
 
-.PHONY: help check test lint types unit backends field bench device clean
+.PHONY: help check test lint types unit backends field bench detection soak device clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,12 @@ bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on th
 	$(FIELD_VENV)/bin/python -m benchmarks.masking --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.head --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.check --results $(RESULTS)
+
+detection: $(VENV)/installed-test ## wrong implementations that the suite rejects: docs/detection.md
+	$(VENV)/bin/mlm-spec detection --markdown docs/detection.md --json $(RESULTS)/detection.json
+
+soak: $(VENV)/installed-test ## 200 seeds on correct backends, none of which may be rejected
+	$(VENV)/bin/mlm-spec soak --seeds 200 -n $(WORKERS) --json $(RESULTS)/soak.json
 
 # A GPU build of the frameworks depends on the machine, so here PYTHON is used as it is: it needs
 # numpy, a framework with its device, and the packages of the extra `conformance`.

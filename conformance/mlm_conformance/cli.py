@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     _add_text(commands)
     _add_field(commands)
     _add_verify(commands)
+    _add_detection(commands)
+    _add_soak(commands)
     return root
 
 
@@ -128,6 +130,25 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify.set_defaults(command=_verify)
 
 
+def _add_detection(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    say = "wrong log-likelihoods that the suite rejects, and correct ones that it passes"
+    detection = commands.add_parser("detection", help=say, allow_abbrev=False)
+    for form in ("json", "markdown"):
+        detection.add_argument(f"--{form}", metavar="F", help=f"write the results as {form} to F")
+    detection.set_defaults(command=_detection)
+
+
+def _add_soak(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    say = "many seeds on correct backends: none may be rejected"
+    soak = commands.add_parser("soak", help=say, allow_abbrev=False)
+    soak.add_argument("--seeds", metavar="N", type=_positive, default=200, help="default: 200")
+    soak.add_argument("--first", metavar="N", type=_seed, default=0, help="the first; default: 0")
+    soak.add_argument("--profile", choices=tuple(PROFILES), default="ci", help="default: ci")
+    soak.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=2)
+    soak.add_argument("--json", metavar="F", help="write the results as json to F")
+    soak.set_defaults(command=_soak)
+
+
 def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
     # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
     command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
@@ -171,6 +192,27 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json is not None:
         require_writable(options.json)
     return verify_reference.run(options.profile, options.seed, options.json)
+
+
+def _detection(options: argparse.Namespace) -> int:
+    _require_extra("detection")
+    from mlm_conformance.detection import table
+    from mlm_conformance.reports.files import require_writable
+
+    for path in (options.json, options.markdown):
+        if path is not None:
+            require_writable(path)
+    return table.run(options.json, options.markdown)
+
+
+def _soak(options: argparse.Namespace) -> int:
+    _require_extra("soak")
+    from mlm_conformance import soak
+    from mlm_conformance.reports.files import require_writable
+
+    if options.json is not None:
+        require_writable(options.json)
+    return soak.run(options.seeds, options.first, options.workers, options.profile, options.json)
 
 
 def _require_extra(command: str) -> None:

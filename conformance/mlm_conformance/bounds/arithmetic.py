@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlm_conformance.bounds.accumulation import ANY_ORDER, Accumulation
 
 __all__ = ["SLACK", "Arithmetic", "arithmetic", "gamma"]
+
+Floats = NDArray[np.float64]
 
 SLACK = 1.0 + 2.0**-10
 K_EXP = 4.0  # accepted error of exp, ulps: twice CUDA's documented 2 ulps for expf
@@ -40,6 +43,12 @@ class Arithmetic:
     exp_ulps: float = K_EXP
     exp_slope: float = K_SLOPE
     log_ulps: float = K_LOG
+
+    def stored(self, sizes: Floats, bounds: Floats) -> Floats:
+        """Bounds of results of these sizes once they are stored in the output dtype."""
+        if self.output_unit == 0.0:  # and an infinite bound stays one: 0 · inf is NaN
+            return bounds
+        return bounds + self.output_unit * (sizes + bounds) + self.output_tiny
 
 
 def arithmetic(

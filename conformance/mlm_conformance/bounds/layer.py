@@ -74,7 +74,7 @@ def _product_bound(left: Floats, slip: Floats, right: Floats, stored: Arithmetic
     n = left.shape[1]
     sizes = (np.abs(left) + slip) @ np.abs(right)
     bound = slip @ np.abs(right) + gamma(n + 1, stored.unit) * sizes + n * stored.tiny
-    bound = bound + stored.output_unit * (np.abs(left @ right) + bound) + stored.output_tiny
+    bound = stored.stored(np.abs(left @ right), bound)
     result: Floats = bound * SLACK + gamma(n + 1, 2.0**-53) * sizes
     return result
 
@@ -129,6 +129,6 @@ def _signal_error(
         moved = np.where(soft.p > 0.0, soft.p * np.expm1(log_factor * SLACK), 0.0)
     bound = scale * (moved + stored.unit * soft.p)
     bound = bound + 3 * stored.unit * np.abs(gradient) + stored.tiny * (1.0 + scale)
-    bound = bound + stored.output_unit * (np.abs(gradient) + bound) + stored.output_tiny
+    bound = stored.stored(np.abs(gradient), bound)
     result: Floats = bound * SLACK
     return result

@@ -45,7 +45,7 @@ def value_bound(logits: NDArray[Any], targets: NDArray[Any], how: Arithmetic) ->
     bound = log_sum_error(soft, how)
     bound = bound + u * np.maximum(lead, np.abs(soft.top) + soft.log_sum)
     bound = bound + u * (true + bound)
-    bound = bound + how.output_unit * (true + bound) + how.output_tiny
+    bound = how.stored(true, bound)
     result: Floats = bound * SLACK + _reference_value(z.shape[-1]) * true
     return result
 
@@ -85,6 +85,6 @@ def gradient_bound(
     with np.errstate(invalid="ignore", over="ignore"):
         moved = np.where(soft.p > 0.0, soft.p * factor, 0.0)
     bound = scale * (moved + how.unit * soft.p) + 3 * how.unit * size + how.tiny * (1.0 + scale)
-    bound = bound + how.output_unit * (size + bound) + how.output_tiny
+    bound = how.stored(size, bound)
     result: Floats = bound * SLACK + _reference_gradient(logits.shape[-1]) * size
     return result

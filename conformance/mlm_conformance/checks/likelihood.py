@@ -51,7 +51,10 @@ def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
     port="score",
     recipes=besides(
         score_recipes(("normal", "ties"), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
-        [ScoreRecipe(shape, "float32", "normal", "some", True, 50) for shape in ODD],
+        [
+            *(ScoreRecipe(shape, "float32", "normal", "some", True, 50) for shape in ODD),
+            ScoreRecipe(LARGE, "float64", "normal", "all", False, 55),
+        ],
     ),
     needs=WIDE,
 )
