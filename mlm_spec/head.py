@@ -47,6 +47,9 @@ def head(
     ------
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError.
 
+    Source: chapter HED.  Bound: those of its section "Bounds" at u = 2⁻⁵³, and one rounding to
+    the dtype of the inputs.
+
     >>> result = head(np.ones((1, 1, 2)), np.zeros((4, 2)), np.zeros(4),
     ...               np.array([[1]]), np.array([[True]]))
     >>> round(float(result.sum), 6), result.grad_bias.tolist()

@@ -51,6 +51,8 @@ def mask(
     ------
     Devlin et al. 2018, §3.1 (the task); the keying is this specification's own.
 
+    Source: chapters SEL and COR.  Bound: exact, bit for bit.
+
     >>> from mlm_spec import Bernoulli, Corruption, MaskingPolicy, split_words
     >>> tokens = np.array([[11, 12, 13, 14, 15, 16]], np.int32)
     >>> ids = split_words(np.full((1, 6), 7))

@@ -43,6 +43,10 @@ def score(
     ------
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError.
 
+    Source: chapters OBJ, LIK and GRA.  Bound: a log-likelihood (14 + ⌈log2 V⌉) · 2⁻⁵³ of itself,
+    the sum that of its terms and 2⁻⁵³ for each product, an entry of the gradient (13 + 2⌈log2 V⌉)
+    · 2⁻⁵³ of itself and one rounding to the dtype of the logits.
+
     >>> result = score(np.zeros((1, 2, 4)), np.array([[3, 0]]), np.array([[True, False]]))
     >>> round(float(result.sum), 6), int(result.count)
     (-1.386294, 1)
@@ -72,6 +76,8 @@ def mean_log_likelihood(total: float, count: int) -> float:
     ------
     EmptySelectionError : count is 0.
     InputError : count is no integer, or negative.
+
+    Source: chapter OBJ.  Bound: one rounding, 2⁻⁵³ of itself.
 
     >>> mean_log_likelihood(-6.0, 3)
     -2.0

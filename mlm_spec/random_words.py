@@ -51,6 +51,8 @@ def split_words(ids: ArrayLike) -> Words:
     ------
     DTypeError, IdRangeError : not integers, or not in that range.
 
+    Source: chapter RNG.  Bound: exact, bit for bit.
+
     >>> split_words([1, 2**32 + 5]).tolist()
     [[1, 0], [5, 1]]
     """
@@ -79,6 +81,8 @@ def threefry4x32(key: ArrayLike, counter: ArrayLike) -> Words:
     Returns
     -------
     uint32 (..., 4).
+
+    Source: chapter RNG, and Salmon et al., SC 2011.  Bound: exact, bit for bit.
 
     >>> " ".join(f"{w:08x}" for w in threefry4x32([0, 0, 0, 0], [0, 0, 0, 0]))
     '9c6ca96a e17eae66 fc10ecd4 5256a7d8'
@@ -117,6 +121,8 @@ def random_words(
     Raises
     ------
     SeedError : a seed or an epoch outside its range.
+
+    Source: chapter RNG.  Bound: exact, bit for bit.
     """
     seed, epoch = check_seed("seed", seed), check_seed("epoch", epoch)
     key = [np.asarray(w, np.uint32) for n in (seed, epoch) for w in (n & _MASK, n >> 32)]

@@ -82,6 +82,8 @@ def mask_step(
     """`mlm_spec.mask` inside a step: a token outside the vocabulary sets ``ID_RANGE``.
 
     Nothing selected sets ``EMPTY``.
+
+    Source: chapters SEL, COR and ERR.  Bound: exact, bit for bit.
     """
     source = check_source(tokens, sequence_id, position, word_id, eligible, policy)
     seed, epoch = check_seed("seed", seed), check_seed("epoch", epoch)
@@ -99,7 +101,10 @@ def score_step(
     weights: NDArray[Any] | None,
     capacity: int,
 ) -> ScoreStep:
-    """`mlm_spec.score` inside a step that holds ``capacity`` selected positions."""
+    """`mlm_spec.score` inside a step that holds ``capacity`` selected positions.
+
+    Source: chapters OBJ and ERR.  Bound: as `score`.
+    """
     check_array("logits", logits, ("B", "T", "V"), FLOATS)
     shape = logits.shape[:2]
     status = _count_status(targets, selected, weights, shape, capacity)
@@ -121,7 +126,10 @@ def head_step(
     weights: NDArray[Any] | None,
     capacity: int,
 ) -> HeadStep:
-    """`mlm_spec.head` inside a step that holds ``capacity`` selected positions."""
+    """`mlm_spec.head` inside a step that holds ``capacity`` selected positions.
+
+    Source: chapters HED and ERR.  Bound: as `head`.
+    """
     check_layer(hidden, weight, bias)
     status = _count_status(targets, selected, weights, hidden.shape[:2], capacity)
     if not status & Status.OVERFLOW:
@@ -151,6 +159,8 @@ def raise_for_status(status: int, mean: bool = False) -> None:
     CapacityError (OVERFLOW), IdRangeError (ID_RANGE), NotFiniteError (NOT_FINITE),
     EmptySelectionError (EMPTY, with ``mean``); in this order.
     DTypeError : it is no status: another bit is set.
+
+    Source: chapter ERR.  Bound: exact, bit for bit.
     """
     if int(status) not in range(16):
         raise DTypeError("status", int(status), "a status word, 0..15")

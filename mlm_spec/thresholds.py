@@ -25,6 +25,8 @@ def threshold(p: Fraction) -> int:
     ------
     PolicyError : no exact fraction (a float is none), or one outside [0, 1].
 
+    Source: chapter RNG.  Bound: exact; a rate moves by less than 2⁻³².
+
     >>> threshold(Fraction(3, 20)), threshold(Fraction(0)), threshold(Fraction(1)) == 2**32
     (644245095, 0, True)
     """

@@ -7,14 +7,20 @@ is a snippet that breaks it: a rule that finds nothing anywhere guards nothing.
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import re
 import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+import mlm_jax
+import mlm_torch
 import pytest
 from checkout import FOLDERS, name, project_files
+
+import mlm_spec
 
 PYTHON = sorted(project_files(".py"))
 OF_PACKAGES = [p for p in PYTHON if any(p.is_relative_to(f) for f in FOLDERS.values())]
@@ -338,3 +344,15 @@ def test_inheritance_is_found_and_exceptions_are_let_be() -> None:
 
 def test_a_docstring_does_not_count_as_length() -> None:
     assert lengths('def f():\n    """One.\n\n    Three.\n    """\n    return 1\n') == [("f", 2)]
+
+
+@pytest.mark.parametrize("package", [mlm_spec, mlm_torch, mlm_jax], ids=lambda p: p.__name__)
+def test_every_public_function_names_its_source_and_its_bound(package: ModuleType) -> None:
+    functions = [f for n in package.__all__ if inspect.isfunction(f := getattr(package, n))]
+    assert len(functions) > 10
+    silent = [
+        f.__name__
+        for f in functions
+        if not re.search(r"Source: .+\n?.*Bound: ", inspect.getdoc(inspect.unwrap(f)) or "")
+    ]
+    assert silent == []

@@ -186,6 +186,8 @@ def raise_for_status(status: int, mean: bool = False) -> None:
     ------
     CapacityError, IdRangeError, NotFiniteError, EmptySelectionError : the first that applies.
     DTypeError : no status at all.
+
+    Source: chapter ERR.  Bound: exact, bit for bit.
     """
     number = int(status)
     if number & ~0b1111:

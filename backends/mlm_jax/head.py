@@ -82,6 +82,9 @@ def head_log_likelihood_sum(
     Raises
     ------
     ShapeError, DTypeError : when it is traced.
+
+    Source: chapter HED.  Bound: that of chapter HED at the accumulation dtype, for any order of
+    summation.
     """
     checking.check_head(hidden, weight, bias, targets, selected, weights)
     slots = min(max(checking.check_capacity(capacity), 1), max(selected.size, 1))
@@ -173,6 +176,9 @@ def head_step(
     Raises
     ------
     ShapeError, DTypeError : when it is traced.
+
+    Source: chapters HED and ERR.  Bound: that of chapter HED at the accumulation dtype, for any
+    order of summation.
     """
     checking.check_head(hidden, weight, bias, targets, selected, weights)
     slots = min(max(checking.check_capacity(capacity), 1), max(selected.size, 1))
@@ -229,6 +235,9 @@ def head(
     ------
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError,
     CapacityError.
+
+    Source: chapter HED.  Bound: that of chapter HED at the accumulation dtype, for any order of
+    summation.
     """
     checking.check_head(hidden, weight, bias, targets, selected, weights)
     count = int(np.count_nonzero(np.asarray(selected)))

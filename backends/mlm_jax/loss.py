@@ -41,6 +41,9 @@ def loss_sum(logits: Array, labels: Array, ignore_index: int = -100) -> tuple[ja
     Returns
     -------
     float32 () (float64 for float64 logits), and int32 ().
+
+    Source: chapter OBJ.  Bound: that of chapter LIK at the accumulation dtype, for any order of
+    summation.
     """
     total, count = log_likelihood_sum(logits, labels, labels != ignore_index)
     return -total, count
@@ -74,6 +77,9 @@ def loss(
     EmptySelectionError : a mean over nothing, or num_items 0 or None where it divides.  Under
         the other reductions, nothing selected is 0.0.
     The errors of `mlm_jax.objective.score`.
+
+    Source: chapter OBJ.  Bound: that of chapter LIK at the accumulation dtype, for any order of
+    summation, and two roundings for the division.
     """
     checking.check_score(logits, labels, labels != ignore_index, None)
     selected = np.asarray(labels) != ignore_index

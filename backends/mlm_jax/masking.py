@@ -91,6 +91,8 @@ def mask(
     Source
     ------
     Devlin et al. 2018, §3.1 (the task); the keying is the specification's own.
+
+    Source: chapters SEL and COR.  Bound: exact, bit for bit.
     """
     checking.check_mask(tokens, sequence_id, position, word_id, eligible)
     plan = make_plan(policy, tokens.shape[1], any_law=True)
@@ -140,6 +142,8 @@ def mask_step(
     Raises
     ------
     ShapeError, DTypeError, WordError : when it is traced.
+
+    Source: chapters SEL, COR and ERR.  Bound: exact, bit for bit.
     """
     checking.check_mask(tokens, sequence_id, position, word_id, eligible)
     if plan.counts.shape != (tokens.shape[1] + 1,):

@@ -151,6 +151,9 @@ def log_likelihood_sum(
     Source
     ------
     Devlin et al. 2018, §3.1; MLM-OBJ-1 to MLM-OBJ-3.
+
+    Source: chapters OBJ and LIK.  Bound: that of chapter LIK at the accumulation dtype, for any
+    order of summation.
     """
     checking.check_score(logits, targets, selected, weights)
     z, ids, chosen = jnp.asarray(logits), checking.as_positions(targets), jnp.asarray(selected)
@@ -183,6 +186,8 @@ def score_step(
     Raises
     ------
     ShapeError, DTypeError : when it is traced.
+
+    Source: chapters OBJ, LIK, GRA and ERR.  Bound: as `score`.
     """
     checking.check_score(logits, targets, selected, weights)
     z, ids, chosen = jnp.asarray(logits), checking.as_positions(targets), jnp.asarray(selected)
@@ -233,6 +238,9 @@ def score(
     ------
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError,
     CapacityError.
+
+    Source: chapters OBJ, LIK and GRA.  Bound: those of chapters LIK and GRA at the accumulation
+    dtype, for any order of summation.
     """
     checking.check_score(logits, targets, selected, weights)
     ids = checking.narrow_ids(targets)

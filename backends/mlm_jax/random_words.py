@@ -34,6 +34,8 @@ def threefry4x32(key: Block, counter: Block) -> Block:
 
     Key and counter broadcast against each other.
 
+    Source: chapter RNG, and Salmon et al., SC 2011.  Bound: exact, bit for bit.
+
     >>> zero = (jnp.zeros(1, jnp.uint32),) * 4
     >>> [f"{int(word[0]):08x}" for word in threefry4x32(zero, zero)]
     ['9c6ca96a', 'e17eae66', 'fc10ecd4', '5256a7d8']
@@ -82,6 +84,8 @@ def key_words(seed: int, epoch: int) -> np.ndarray:
     ------
     SeedError : not an integer in 0 .. 2**64 - 1.
 
+    Source: chapter RNG.  Bound: exact, bit for bit.
+
     >>> key_words(2**32 + 5, 7).tolist()
     [5, 1, 7, 0]
     """
@@ -95,6 +99,8 @@ def random_words(key: jax.Array | np.ndarray, counter: jax.Array | np.ndarray) -
     Raises
     ------
     ShapeError, DTypeError.
+
+    Source: chapter RNG.  Bound: exact, bit for bit.
     """
     check_array("key", key, ("n", 4), ("uint32",))
     check_array("counter", counter, (key.shape[0], 4), ("uint32",))

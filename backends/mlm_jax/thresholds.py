@@ -111,6 +111,8 @@ def make_plan(policy: MaskingPolicy, length: int, *, any_law: bool = False) -> M
     Raises
     ------
     PolicyError : ``policy`` is no `MaskingPolicy`.
+
+    Source: chapters SEL and COR.  Bound: exact, bit for bit.
     """
     if not isinstance(policy, MaskingPolicy):
         raise PolicyError("policy", f"a {type(policy).__name__}", "a MaskingPolicy")

@@ -76,6 +76,9 @@ def head_log_likelihood_sum(
     -----
     Products follow the process's precision flags, so that a training run keeps its own choice.
     For float32 exactness on a GPU leave ``torch.backends.cuda.matmul.fp32_precision`` at "ieee".
+
+    Source: chapter HED.  Bound: that of chapter HED at the accumulation dtype, for any order of
+    summation.
     """
     check_layer(hidden, weight, bias)
     check_selection(targets, selected, weights, tuple(hidden.shape[:2]))
@@ -111,6 +114,9 @@ def head(
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError :
         hidden states only at selected positions; weight everywhere.  A bias of −inf excludes an
         id, as a logit of −inf does.
+
+    Source: chapter HED.  Bound: that of chapter HED at the accumulation dtype, for any order of
+    summation.
 
     >>> result = head(torch.ones(1, 1, 2), torch.zeros(4, 2), torch.zeros(4),
     ...               torch.tensor([[1]]), torch.tensor([[True]]))
@@ -164,6 +170,9 @@ def step_head_log_likelihood_sum(
     Raises
     ------
     ShapeError, DTypeError : these are known before the step runs.
+
+    Source: chapters HED and ERR.  Bound: that of chapter HED at the accumulation dtype, for any
+    order of summation.
     """
     check_layer(hidden, weight, bias)
     check_selection(targets, selected, weights, tuple(hidden.shape[:2]))
@@ -192,6 +201,9 @@ def head_step(
     """Sum, count, gradients and status for a step; see `step_head_log_likelihood_sum`.
 
     Run eagerly, products are at full precision; compiled, they follow the process's flags.
+
+    Source: chapters HED and ERR.  Bound: that of chapter HED at the accumulation dtype, for any
+    order of summation.
     """
     check_layer(hidden, weight, bias)
 

@@ -44,6 +44,9 @@ def loss(
     EmptySelectionError : a mean over nothing, or ``"sum/num_items"`` without a positive num_items.
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError.
 
+    Source: chapter OBJ.  Bound: that of chapter LIK at the accumulation dtype, for any order of
+    summation, and two roundings for the division.
+
     >>> import torch
     >>> value = loss(torch.zeros(1, 2, 4), torch.tensor([[3, -100]]), reduction="sum")
     >>> round(value.item(), 6)
@@ -64,6 +67,9 @@ def mean_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tenso
 
     With several micro-batches or ranks, the mean of means is not the mean: use
     ``loss(..., num_items=count, reduction="sum/num_items")`` (MLM-OBJ-10).
+
+    Source: MLM-OBJ-8.  Bound: that of chapter LIK at the accumulation dtype, for any order of
+    summation, and two roundings for the division.
     """
     return loss(logits, labels, ignore_index)
 

@@ -70,6 +70,8 @@ def mask(
     Source: the rules are chapters RNG, SEL and COR of the specification; the task is that of
     Devlin et al. 2018, section 3.1.
 
+    Source: chapters SEL and COR.  Bound: exact, bit for bit.
+
     >>> from mlm_spec.policy import Bernoulli, Corruption
     >>> policy = MaskingPolicy(Bernoulli(1), Corruption(1, 0, 0), vocab_size=9, mask_id=4, pad_id=0)
     >>> tokens = torch.tensor([[5, 6, 0]])
@@ -165,6 +167,8 @@ def mask_step(
     Raises
     ------
     ShapeError, DTypeError, PolicyError, WordError : these are known before the step runs.
+
+    Source: chapters SEL, COR and ERR.  Bound: exact, bit for bit.
     """
     check_batch(tokens, sequence_id, position, word_id, eligible, policy)
     check_tensor("key", key, (4,), (torch.int32,))

@@ -74,6 +74,9 @@ def log_likelihood_sum(
     ------
     ShapeError, DTypeError.
 
+    Source: chapters OBJ and LIK.  Bound: that of chapter LIK at the accumulation dtype, for any
+    order of summation.
+
     >>> logits = torch.zeros(1, 2, 4, requires_grad=True)
     >>> total, count = log_likelihood_sum(
     ...     logits, torch.tensor([[3, -100]]), torch.tensor([[True, False]]))
@@ -109,6 +112,9 @@ def score(
     ------
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError, ImpossibleTargetError :
         values only at selected positions.
+
+    Source: chapters OBJ, LIK and GRA.  Bound: those of chapters LIK and GRA at the accumulation
+    dtype, for any order of summation.
 
     >>> result = score(torch.zeros(1, 1, 2), torch.tensor([[0]]), torch.tensor([[True]]))
     >>> round(result.sum.item(), 6), result.grad_logits.tolist()
@@ -146,6 +152,8 @@ def mean(total: Tensor, count: Tensor | int) -> Tensor:
     Raises
     ------
     EmptySelectionError : nothing is selected; a mean would be 0 / 0.
+
+    Source: MLM-OBJ-8.  Bound: two roundings of the dtype of the sum.
     """
     if int(count) == 0:
         raise EmptySelectionError("count", 0, "1 or more, since a mean is taken")
@@ -174,6 +182,9 @@ def step_log_likelihood_sum(
     Raises
     ------
     ShapeError, DTypeError : these are known before the step runs.
+
+    Source: chapters OBJ and ERR.  Bound: that of chapter LIK at the accumulation dtype, for any
+    order of summation.
     """
     check_logits(logits)
     check_selection(targets, selected, weights, tuple(logits.shape[:2]))
@@ -235,7 +246,10 @@ def score_step(
     weights: Tensor | None,
     capacity: int,
 ) -> ScoreStep:
-    """Sum, count, gradient and status for a compiled step; see `step_log_likelihood_sum`."""
+    """Sum, count, gradient and status for a compiled step; see `step_log_likelihood_sum`.
+
+    Source: chapters OBJ, LIK, GRA and ERR.  Bound: as `score`.
+    """
     check_logits(logits)
 
     def objective(leaf: Tensor) -> StepSum:

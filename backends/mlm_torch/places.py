@@ -41,6 +41,8 @@ def sequence_words(ids: Tensor, length: int | None = None) -> Tensor:
     -------
     uint32 (B, T, 2), low word first.
 
+    Source: chapter RNG.  Bound: exact, bit for bit.
+
     >>> sequence_words(torch.tensor([2**32 + 7]), 2).tolist()
     [[[7, 1], [7, 1]]]
     """

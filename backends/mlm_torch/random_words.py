@@ -70,6 +70,8 @@ def make_key(seed: int, epoch: int, device: torch.device | str | None = None) ->
     Raises
     ------
     SeedError : a seed or an epoch that is not an integer in 0 .. 2⁶⁴ − 1.
+
+    Source: chapter RNG.  Bound: exact, bit for bit.
     """
     halves = []
     for name, value in (("seed", seed), ("epoch", epoch)):
@@ -101,6 +103,8 @@ def random_words(key: Tensor, counter: Tensor) -> Tensor:
     Returns
     -------
     uint32 (n, 4).
+
+    Source: chapter RNG.  Bound: exact, bit for bit.
 
     >>> zero = torch.zeros(1, 4, dtype=torch.uint32)
     >>> [f"{w:08x}" for w in random_words(zero, zero)[0].tolist()]

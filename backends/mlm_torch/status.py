@@ -57,6 +57,8 @@ def raise_for_status(status: Tensor | int, mean: bool = False) -> None:
     CapacityError, IdRangeError, NotFiniteError, EmptySelectionError : for OVERFLOW, ID_RANGE,
         NOT_FINITE and, with ``mean``, EMPTY; the first that applies.
     DTypeError : bits that no step sets.
+
+    Source: chapter ERR.  Bound: exact, bit for bit.
     """
     number = int(status)
     if not 0 <= number <= sum(Status):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.table import Table
 from mlm_conformance.failure import FAILURES
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.reports.files import write_atomically
+from mlm_conformance.resolve import GROUP
 from mlm_conformance.runner import run as check
 from mlm_conformance.variants import VARIANTS, Variant
 from mlm_spec.text import SPEC_VERSION
@@ -25,8 +27,12 @@ from mlm_spec.text import SPEC_VERSION
 __all__ = ["FORMAT", "Soaked", "exit_status", "one", "run", "soak"]
 
 FORMAT = "mlm-spec-soak/1"
-#: The backends of this repository, and the reference, stand beside the variants.
-BACKENDS = tuple(Variant(name, name) for name in ("numpy", "torch", "jax"))
+#: The backends of this project stand beside the variants; those of others may be wrong.
+BACKENDS = tuple(
+    Variant(point.name, point.name)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    if point.dist is not None and point.dist.name == "mlm-spec"
+)
 
 
 @dataclass(frozen=True, slots=True)
