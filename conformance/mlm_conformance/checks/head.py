@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.bounds import HeadBounds, head_bounds
+from mlm_conformance.bounds import (
+    ANY_ORDER,
+    Accumulation,
+    HeadBounds,
+    arithmetic,
+    head_bounds,
+)
 from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import (
     DTYPES,
@@ -60,7 +66,7 @@ def _wide(array: NDArray[Any]) -> Floats:
     return array.astype(np.float64)
 
 
-def bounds_of(case: HeadCase) -> HeadBounds:
+def bounds_of(case: HeadCase, declared: Accumulation = ANY_ORDER) -> HeadBounds:
     """Bounds of a case, at its selected positions; from the case alone."""
     hidden, weight = _wide(case.hidden[case.selected]), _wide(case.weight)
     bias = None if case.bias is None else _wide(case.bias)
@@ -68,7 +74,7 @@ def bounds_of(case: HeadCase) -> HeadBounds:
     logits = hidden @ weight.T + (0.0 if bias is None else bias)
     signal = case.upstream[:, None] * logit_gradient(logits, targets)
     name = case.hidden.dtype.name
-    return head_bounds(hidden, weight, bias, targets, case.upstream, signal, name)
+    return head_bounds(hidden, weight, bias, targets, case.upstream, signal, name, declared)
 
 
 def _truth(context: Context, case: HeadCase) -> HeadResult:
@@ -115,6 +121,30 @@ def bias_receives_its_gradient(context: Context, case: HeadCase) -> None:
     result = context.call("head", case.arguments())
     seen = field_of(result, "grad_bias", case.bias.shape)
     context.within("grad_bias", seen, truth.grad_bias, bounds_of(case).grad_bias)
+
+
+@check(
+    "MLM-LIK-11",
+    port="head",
+    recipes=besides(head_recipes(), (_WITHOUT_BIAS,)),
+    needs=("selected", *DTYPES),
+    declared=True,
+)
+def the_declared_class_holds_in_the_head(context: Context, case: HeadCase) -> None:
+    """Products are added in any order; the vocabulary's sums as declared."""
+    assert context.accumulation is not None
+    truth, limits = _truth(context, case), bounds_of(case, context.accumulation)
+    result = context.call("head", case.arguments())
+    total = field_of(result, "sum", ())
+    kind = f"bound of the declared class {context.accumulation}"
+    how = arithmetic(case.hidden.dtype.name, total.dtype.name, context.accumulation)
+    limit = how.stored(np.abs(truth.sum), np.asarray(limits.sum))
+    context.within("sum", total, truth.sum, limit, kind)
+    chosen, want = case.selected, np.asarray(truth.grad_hidden)
+    seen = field_of(result, "grad_hidden", case.hidden.shape)
+    context.within("grad_hidden", seen[chosen], want[chosen], limits.grad_hidden, kind)
+    seen = field_of(result, "grad_weight", case.weight.shape)
+    context.within("grad_weight", seen, truth.grad_weight, limits.grad_weight, kind)
 
 
 def poisoned_states(case: HeadCase) -> HeadCase:

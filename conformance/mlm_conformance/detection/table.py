@@ -194,8 +194,9 @@ column *rejected by* it is a backend that is right except at that one size of vo
 check is the first of chapter LIK of the `{profile}` profile that it fails. The rates are shares of
 positions beyond the any-order bound: among ordinary float32 logits (normal, of standard deviation
 0.1 to 10), and in the family of logits and the dtype where most are. They are measured on
-{rows} positions of each family and dtype at V = {sizes}. What the last columns show together is why
-the suite has families: at V = 30,522 most of these errors cannot be seen on ordinary logits at all.
+{rows} positions of each family and dtype at V = {sizes}.
+The two rates together say why the suite has families: at V = 30,522 most of these errors cannot be
+seen on ordinary logits at all.
 
 **{verdict}.**
 

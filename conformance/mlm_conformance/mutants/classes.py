@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+import mlm_spec
 from mlm_conformance.mutants.registry import mutant
 from mlm_conformance.variants.normalisers import by_chunks, two_passes
 from mlm_conformance.variants.scoring import Way, score_by
 from mlm_conformance.variants.sums import compensated, one_by_one, tree
-from mlm_spec import ScoreResult
+from mlm_spec import HeadResult, ScoreResult
 
 __all__ = [
+    "a_float32_head_declared_as_float64",
     "compensation_that_is_dropped",
     "float32_declared_as_float64",
     "one_by_one_declared_as_a_tree",
@@ -75,3 +77,22 @@ def the_sum_alone_is_narrow(**call: Any) -> Any:
     result = score_by(Way(two_passes(compensated), dtype="float64"))(**call)
     total = np.float64(result.log_likelihood.astype(np.float32).sum(dtype=np.float32))
     return result._replace(sum=total) if call["weights"] is None else result
+
+
+@mutant("MLM-LIK-11", "head", accumulation="any in float64")
+def a_float32_head_declared_as_float64(**call: Any) -> Any:
+    """The output layer declares float64, and works in float32."""
+    right = mlm_spec.head(**call)
+    hidden, weight = call["hidden"].astype(np.float32), call["weight"].astype(np.float32)
+    bias = 0 if call["bias"] is None else call["bias"].astype(np.float32)
+    logits = hidden @ weight.T + bias
+    logits[~call["selected"]] = 0
+    scored = _tree(logits, call["targets"], call["selected"], call["weights"])
+    kind = call["hidden"].dtype
+    return HeadResult(
+        np.float64(scored.sum),
+        right.count,
+        (scored.grad_logits @ weight).astype(kind),
+        right.grad_weight,
+        right.grad_bias,
+    )
