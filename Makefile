@@ -69,6 +69,7 @@ bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on th
 	$(FIELD_VENV)/bin/python -m benchmarks.masking --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.head --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.check --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.exact --results $(RESULTS)
 
 detection: $(VENV)/installed-test ## wrong implementations that the suite rejects: docs/detection.md
 	$(VENV)/bin/mlm-spec detection --markdown docs/detection.md --json $(RESULTS)/detection.json

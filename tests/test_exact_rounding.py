@@ -112,6 +112,20 @@ def test_logarithms_lie_between_their_decimals(x: str, digits: int) -> None:
     assert high - low <= high * Decimal(10) ** (3 - digits)
 
 
+@pytest.mark.parametrize("digits", [30, 60])
+@pytest.mark.parametrize("width", ["0", "1e-18", "1e-3", "5"])
+@pytest.mark.parametrize("x", ["1e-40", "1e-14", "1e-5", "0.5", "30521"])
+def test_logarithms_of_an_interval_are_an_interval(x: str, width: str, digits: int) -> None:
+    wide = context(200)
+    low, high = Decimal(x), wide.multiply(Decimal(x), wide.add(1, Decimal(width)))
+    found = log1p_between(Between(low, high), digits)
+    first, last = (wide.ln(wide.add(1, end)) for end in (low, high))
+    assert found.lower <= first <= last <= found.upper
+    assert first - found.lower <= first * Decimal(10) ** (3 - digits)
+    further = wide.divide(wide.subtract(high, low), wide.add(1, low))
+    assert found.upper - first <= further + last * Decimal(10) ** (3 - digits)
+
+
 def test_quotients_are_rounded_outwards() -> None:
     low, high = quotient(Fraction(-1, 3), 5)
     assert (low, high) == (Decimal("-0.33334"), Decimal("-0.33333"))

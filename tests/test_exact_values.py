@@ -46,16 +46,20 @@ def test_each_float_of_an_enclosure_is_the_nearest(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", NAMES)
-def test_an_enclosure_contains_the_number(family: str) -> None:
+def test_an_enclosure_contains_the_number_and_so_does_that_of_the_second_attempt(
+    family: str,
+) -> None:
     for z, t in positions(family, 40, (2, 3, 17, 64)):
-        found = enclose(z, t)
+        first = enclose(z, t)
         exact = ball.log_likelihood_sum(z[None], np.array([t]))
-        assert found.lower <= found.upper
-        if found.lower == found.upper:
-            assert exact.lower <= found.lower <= exact.upper
-        else:
-            assert found.lower <= exact.upper
-            assert exact.lower <= found.upper
+        for found in (first, first.finer() if first.finer else first):
+            assert found.lower <= found.upper
+            if found.lower == found.upper:
+                assert exact.lower <= found.lower <= exact.upper
+            else:
+                assert found.lower <= exact.upper
+                assert exact.lower <= found.upper
+            assert nearest(found.lower, found.upper) in (None, exact.nearest)
 
 
 @pytest.mark.parametrize("family", NAMES)
@@ -109,14 +113,14 @@ def test_finer_enclosures_lie_in_coarser_ones_and_are_decided_alike() -> None:
     rng = np.random.default_rng(9)
     for _ in range(5):
         z, t = FAMILIES["normal"](rng, 17)
-        now, values = enclose(z, t), set()
-        for _ in range(4):
+        now, values, by = enclose(z, t), set(), 10**3  # the first two attempts are both by floats
+        for _ in range(5):
             values.add(float(now))
             assert now.finer is not None
             finer = now.finer()
             assert now.lower <= finer.lower <= finer.upper <= now.upper
-            assert finer.upper - finer.lower < (now.upper - now.lower) / 10**20
-            now = finer
+            assert finer.upper - finer.lower < (now.upper - now.lower) / by
+            now, by = finer, 10**20
         assert len(values) == 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import decimal
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
 __all__ = ["Between", "context", "exp_between", "log1p_between", "quotient"]
@@ -21,6 +22,7 @@ class Between(NamedTuple):
     upper: Decimal
 
 
+@cache
 def context(digits: int, rounding: str = decimal.ROUND_HALF_EVEN) -> decimal.Context:
     """So many digits, and exponents without an end that matters."""
     return decimal.Context(
@@ -50,10 +52,13 @@ def log1p_between(x: Between, digits: int) -> Between:
         return Between(_series(x.lower, down, up)[0], _series(x.upper, down, up)[1])
     # 1 + x keeps as many digits behind the point as x has in front of its own precision.
     more = digits + max(0, -x.lower.adjusted())
-    here = context(more)
-    low = here.ln(context(more, decimal.ROUND_FLOOR).add(1, x.lower))
-    high = here.ln(context(more, decimal.ROUND_CEILING).add(1, x.upper))
-    return Between(down.plus(here.next_minus(low)), up.plus(here.next_plus(high)))
+    here, above = context(more), context(more, decimal.ROUND_CEILING)
+    total = context(more, decimal.ROUND_FLOOR).add(1, x.lower)
+    log = here.ln(total)
+    # Logarithms are slow.  The second one is at most the first and, with d = 1 + x.upper − total,
+    # d / total, since log(1 + d/total) ≤ d/total.
+    further = above.divide(above.subtract(above.add(1, x.upper), total), total)
+    return Between(down.plus(here.next_minus(log)), up.add(here.next_plus(log), further))
 
 
 def _series(x: Decimal, down: decimal.Context, up: decimal.Context) -> Between:

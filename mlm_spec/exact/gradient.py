@@ -18,9 +18,9 @@ from mlm_spec.errors import IdRangeError
 from mlm_spec.exact.decimals import Between, context, exp_between
 from mlm_spec.exact.likelihood import (
     FAR,
-    FIRST_DIGITS,
     LAST_DIGITS,
     QUARTER_STEP,
+    SECOND_DIGITS,
     checked_row,
     differences,
     power_sum,
@@ -53,19 +53,25 @@ def enclose_gradient(logits: NDArray[Any], target: int, entry: int) -> Enclosure
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError; ImpossibleTargetError
     where the target's logit is -inf: then log Pr has no gradient.
 
+    Source: chapter GRA, annex.  Bound: the number is inside; ``float()`` is the float64 nearest
+    to it.
+
     >>> float(enclose_gradient(np.array([0.0, 40.0]), 1, 1))
     4.248354255291589e-18
     """
     z = checked_row(logits, target, possible=True)
     if not 0 <= entry < z.size:
         raise IdRangeError("entry", entry, f"an id in 0..{z.size - 1}")
-    return _enclose(z, int(target), int(entry), FIRST_DIGITS)
+    return _enclose(z, int(target), int(entry), SECOND_DIGITS)
 
 
 def rounded_gradient(logits: NDArray[Any], target: int) -> Floats:
     """d log Pr(target) / d logits at one position, each entry the nearest float64: (V,).
 
     Parameters and errors as in `enclose_gradient`; UndecidedError as for ``float()`` of it.
+
+    Source: chapter GRA, annex.  Bound: each entry is the float64 nearest to the real number, 2⁻⁵³
+    of itself.
 
     >>> rounded_gradient(np.array([0.0, 0.0, -np.inf]), 0).tolist()
     [0.5, -0.5, 0.0]
@@ -76,7 +82,7 @@ def rounded_gradient(logits: NDArray[Any], target: int) -> Floats:
     gradient[live], sure = _by_floats(z[live])
     sure &= live != target
     for entry in live[~sure].tolist():
-        gradient[entry] = float(_enclose(z, int(target), entry, FIRST_DIGITS))
+        gradient[entry] = float(_enclose(z, int(target), entry, SECOND_DIGITS))
     return gradient + 0.0  # never -0.0
 
 
@@ -84,7 +90,7 @@ def _by_floats(z: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """−p_j of finite logits, and where it is sure to be the nearest float64."""
     top = float(z.max())
     x, slip = differences(z, top)
-    sums = power_sum(z, top, FIRST_DIGITS)
+    sums = power_sum(z, top, SECOND_DIGITS)
     share = 2 / (Fraction(sums.lower) + Fraction(sums.upper))  # 1/S, and how far off it may be
     inverse = float(share)
     rest = float(share - Fraction(inverse))

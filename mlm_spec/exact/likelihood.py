@@ -23,6 +23,7 @@ from mlm_spec.checking import FLOATS, check_array, check_logits
 from mlm_spec.errors import IdRangeError, InputError, NotFiniteError, ShapeError
 from mlm_spec.exact.decimals import Between, context, exp_between, log1p_between
 from mlm_spec.exact.powers import BLOCK, LEAST, POWER_ERROR, UNIT_BITS, total
+from mlm_spec.exact.quick import MOST, quick_power_sum
 from mlm_spec.exact.rounding import Enclosure
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "FIRST_DIGITS",
     "LAST_DIGITS",
     "QUARTER_STEP",
+    "SECOND_DIGITS",
     "checked_row",
     "differences",
     "enclose",
@@ -39,8 +41,10 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-#: Decimal digits of the first precision, at which powers come from `mlm_spec.exact.powers`.
-FIRST_DIGITS = 60
+#: Decimal digits of the first precision, at which sums come from `mlm_spec.exact.quick`.
+FIRST_DIGITS = 30
+#: Of the second, at which powers come from `mlm_spec.exact.powers`.
+SECOND_DIGITS = 60
 #: Of the last: each is twice the one before, and at this one a float is undecided or decided.
 LAST_DIGITS = 1920
 
@@ -68,9 +72,8 @@ def enclose(logits: NDArray[Any], target: int) -> Enclosure:
     ------
     ShapeError, DTypeError, IdRangeError, NotFiniteError, NoSupportError.
 
-    Source
-    ------
-    The annex of chapter LIK; the decision by ever narrower intervals is that of Ziv (1991).
+    Source: chapter LIK, annex; ever narrower intervals as in Ziv (1991).  Bound: the number is
+    inside, and ``float()`` of it is the float64 nearest to it.
 
     >>> float(enclose(np.array([0.0, 40.0]), 1))
     -4.248354255291589e-18
@@ -78,7 +81,11 @@ def enclose(logits: NDArray[Any], target: int) -> Enclosure:
     z = checked_row(logits, target)
     if z[target] == -math.inf:
         return Enclosure(-math.inf, -math.inf)
-    return _enclose(z, target, FIRST_DIGITS)
+    first = int(z.argmax())
+    pivot = target if z[target] == z[first] else first
+    value, top = float(z[target]), float(z[pivot])
+    z[pivot] = z[-1]  # z is a copy, and what is summed has no order
+    return _enclose(Fraction(value) - Fraction(top), top, z[:-1], FIRST_DIGITS)
 
 
 def enclose_sum(
@@ -99,6 +106,9 @@ def enclose_sum(
     Raises
     ------
     As `enclose`; ShapeError for another number of targets or weights; NotFiniteError for a weight.
+
+    Source: chapter LIK, annex.  Bound: the number is inside; ``float()`` is the float64 nearest
+    to it.
 
     >>> float(enclose_sum(np.zeros((3, 4)), [0, 1, 2]))
     -4.1588830833596715
@@ -125,45 +135,41 @@ def checked_row(logits: NDArray[Any], target: int, possible: bool = False) -> Fl
         raise IdRangeError("target", target, f"an id in 0..{z.size - 1}")
     wide = z.astype(np.float64)
     # The largest logit is NaN or +inf where any is; as a target it is possible where one is.
-    chosen = int(target) if possible else int(wide.argmax())
-    check_logits(wide[None], np.array([chosen]), np.zeros((1, 0), np.intp))
+    largest = int(wide.argmax())
+    chosen = int(target) if possible else largest
+    if not (math.isfinite(wide[largest]) and math.isfinite(wide[chosen])):
+        check_logits(wide[None], np.array([chosen]), np.zeros((1, 0), np.intp))
     return wide
 
 
-def _enclose(z: Floats, target: int, digits: int) -> Enclosure:
-    top = float(z.max())
-    pivot = target if z[target] == top else int(z.argmax())
-    lead = Fraction(float(z[target])) - Fraction(top)
-    rest = z.copy()
-    rest[pivot] = -math.inf
-    runner_up = float(rest.max())
+def _enclose(lead: Fraction, top: float, rest: Floats, digits: int) -> Enclosure:
+    runner_up = float(rest.max(initial=-math.inf))
     if runner_up == -math.inf:
         return Enclosure(lead, lead)
-    gap = Fraction(runner_up) - Fraction(top)
-    if gap < FAR:
+    if runner_up - top < FAR:
         return Enclosure(lead - QUARTER_STEP, lead)
-    tail = _tail(rest, runner_up, gap, digits)
+    tail = log1p_between(_share(rest, runner_up, top, digits), digits)
     last = 2 * digits > LAST_DIGITS
-    finer = None if last else partial(_enclose, z, target, 2 * digits)
+    finer = None if last else partial(_enclose, lead, top, rest, 2 * digits)
     return Enclosure(lead - Fraction(tail.upper), lead - Fraction(tail.lower), finer)
 
 
-def _tail(rest: Floats, runner_up: float, gap: Fraction, digits: int) -> Between:
-    """log(1 + Σ e^(rest − top)), the sum taken relative to the runner-up."""
+def _share(rest: Floats, runner_up: float, top: float, digits: int) -> Between:
+    """Σ e^(rest − top), the sum taken relative to the runner-up."""
+    if digits == FIRST_DIGITS and rest.size <= MOST:
+        return quick_power_sum(rest, runner_up, top, digits)
     down, up = context(digits, ROUND_FLOOR), context(digits, ROUND_CEILING)
-    powers, scale = power_sum(rest, runner_up, digits), exp_between(gap, digits)
-    share = Between(
-        down.multiply(powers.lower, scale.lower), up.multiply(powers.upper, scale.upper)
-    )
-    return log1p_between(share, digits)
+    scale = exp_between(Fraction(runner_up) - Fraction(top), digits)
+    powers = power_sum(rest, runner_up, digits)
+    return Between(down.multiply(powers.lower, scale.lower), up.multiply(powers.upper, scale.upper))
 
 
 def power_sum(values: Floats, top: float, digits: int) -> Between:
     """Σ e^(values − top), none above ``top``, which is one of them; -inf counts nothing.
 
-    At `FIRST_DIGITS` by floats, with the error of the annex; else term by term in decimals.
+    Up to `SECOND_DIGITS` by floats, with the budget of the annex; else term by term in decimals.
     """
-    return _by_floats(values, top) if digits == FIRST_DIGITS else _by_decimals(values, top, digits)
+    return _by_floats(values, top) if digits <= SECOND_DIGITS else _by_decimals(values, top, digits)
 
 
 def _by_floats(values: Floats, top: float) -> Between:
@@ -172,10 +178,10 @@ def _by_floats(values: Floats, top: float) -> Between:
         x, slip = differences(values[start : start + BLOCK], top)
         near = x >= LEAST
         units += total(x, slip) if near.all() else total(x[near], slip[near])
-    # Lines 10 and 11 of the annex: relative error, one unit a term, and what was left out.
+    # Lines 10 and 11 at 60 digits: relative error, one unit a term, and what was left out.
     off = math.ceil(units * POWER_ERROR) + values.size + 1
     unit = Decimal(2) ** -UNIT_BITS
-    down, up = context(FIRST_DIGITS, ROUND_FLOOR), context(FIRST_DIGITS, ROUND_CEILING)
+    down, up = context(SECOND_DIGITS, ROUND_FLOOR), context(SECOND_DIGITS, ROUND_CEILING)
     return Between(
         down.multiply(Decimal(units - off), unit), up.multiply(Decimal(units + off), unit)
     )

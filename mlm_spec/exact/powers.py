@@ -35,7 +35,8 @@ Floats = NDArray[np.float64]
 LOWEST = -760.0
 #: Arguments below this are left out of sums; e^LEAST < 2^-158.
 LEAST = -110.0
-#: |computed − e^x| ≤ POWER_ERROR · e^x for LOWEST ≤ x ≤ 0 (lines 1 to 9 of the annex).
+#: |computed − e^x| ≤ POWER_ERROR · e^x for LOWEST ≤ x ≤ 0 (lines 1 to 9 of the budget at
+#: 60 digits in the annex).
 POWER_ERROR = 2.0**-75
 #: `total` counts in units of 2^-UNIT_BITS.
 UNIT_BITS = 94
@@ -150,7 +151,8 @@ def powers(x: Floats, slip: Floats) -> Powers:
 def total(x: Floats, slip: Floats) -> int:
     """Σ e^(x + slip) in units of 2^-94, whatever the order.
 
-    Off by at most 2^-75 of itself, and one unit for each number (lines 10 and 11 of the annex).
+    Off by at most 2^-75 of itself, and one unit for each number (lines 10 and 11 of the budget at
+    60 digits in the annex).
 
     Parameters
     ----------

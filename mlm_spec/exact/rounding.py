@@ -55,8 +55,9 @@ def nearest(lower: Fraction | float, upper: Fraction | float) -> float | None:
     """
     if isinstance(lower, float) or isinstance(upper, float):
         return -math.inf if lower == upper == -math.inf else None
-    if lower == upper:
-        return _divided(lower) + 0.0
+    value = _divided(lower)
+    if value == _divided(upper):  # rounding keeps the order, so all between round to it too
+        return value + 0.0
     from_below, from_above = _rounded(lower, up=True), _rounded(upper, up=False)
     return from_below + 0.0 if from_below == from_above else None
 
