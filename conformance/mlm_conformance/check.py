@@ -42,7 +42,15 @@ __all__ = [
 
 
 class Violation(Exception):
-    """The requirement does not hold on this case; the message says observed and expected."""
+    """The requirement does not hold on this case; the message says observed and expected.
+
+    ``what`` names the quantity that was compared, such as ``"inputs of part 2"``; "" where a
+    fact was missing.
+    """
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class Broken(Exception):
@@ -105,7 +113,8 @@ class Context:
         answer = self.answer(port, arguments)
         if answer.kind == "raised":
             assert answer.raised is not None
-            raise Violation(f"{port} raised {answer.raised.type}: {answer.raised.message}")
+            said = f"{port} raised {answer.raised.type}: {answer.raised.message}"
+            raise Violation(said, "raised")
         if answer.kind == "malformed":
             raise Violation(answer.text)
         return {k: v for k, v in answer.fields.items() if v is not None}
@@ -123,14 +132,14 @@ class Context:
         want = np.broadcast_to(np.asarray(expected), np.shape(expected))
         seen = np.asarray(observed)
         if seen.shape != want.shape:
-            raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}")
+            raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}", what)
         differs = (seen != want) & ~((seen != seen) & (want != want))
         if differs.any():
             first = tuple(int(i) for i in np.argwhere(differs)[0])
             label = f"{what}[{', '.join(map(str, first))}]" if first else what
             count = int(differs.sum())
             more = f" ({count} of {differs.size} differ)" if count > 1 else ""
-            raise Violation(f"{label} is {seen[first]}, should be {want[first]}{more}")
+            raise Violation(f"{label} is {seen[first]}, should be {want[first]}{more}", what)
 
     def within(
         self,
@@ -151,7 +160,7 @@ class Context:
         want = np.asarray(expected, dtype=np.float64)
         limit = np.broadcast_to(np.asarray(bound, dtype=np.float64), want.shape)
         if seen.shape != want.shape:
-            raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}")
+            raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}", what)
         if seen.size == 0:
             return
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -165,7 +174,8 @@ class Context:
             where = f"[{', '.join(str(int(i)) for i in at)}]" if at else ""
             raise Violation(
                 f"{what}{where} is {seen[at]:.9g}, should be {want[at]:.9g} ± {limit[at]:.3g}"
-                f" [{self.case}, {kind}]"
+                f" [{self.case}, {kind}]",
+                what,
             )
         if not np.isfinite(limit).all():
             raise Unmeasurable(

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_detection(commands)
     _add_soak(commands)
+    _add_mutants(commands)
     return root
 
 
@@ -149,6 +150,16 @@ def _add_soak(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     soak.set_defaults(command=_soak)
 
 
+def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    say = "the kill matrix: which requirement rejects which wrong backend"
+    mutants = commands.add_parser("mutants", help=say, allow_abbrev=False)
+    mutants.add_argument("--profile", choices=tuple(PROFILES), action="append")
+    mutants.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=2)
+    for form in ("json", "markdown"):
+        mutants.add_argument(f"--{form}", metavar="F", help=f"write the matrix as {form} to F")
+    mutants.set_defaults(command=_mutants)
+
+
 def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
     # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
     command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
@@ -213,6 +224,18 @@ def _soak(options: argparse.Namespace) -> int:
     if options.json is not None:
         require_writable(options.json)
     return soak.run(options.seeds, options.first, options.workers, options.profile, options.json)
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    _require_extra("mutants")
+    from mlm_conformance.matrix import command
+    from mlm_conformance.reports.files import require_writable
+
+    for path in (options.json, options.markdown):
+        if path is not None:
+            require_writable(path)
+    profiles = options.profile or ["quick", "ci"]
+    return command.run(profiles, options.workers, options.json, options.markdown)
 
 
 def _require_extra(command: str) -> None:

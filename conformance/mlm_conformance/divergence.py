@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from mlm_conformance.check import Check
 from mlm_conformance.outcomes import Outcome
-from mlm_conformance.results import RequirementResult
+from mlm_conformance.results import CheckResult, RequirementResult
 
-__all__ = ["mark_consequences"]
+__all__ = ["mark_consequences", "stage_of"]
 
 # The way of one batch; what fails at a stage explains what fails at a later one.
 _STAGES = (
@@ -44,6 +44,7 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-OBJ-3": "select",
     "MLM-OBJ-4": "select",
     "MLM-HED-1": "sum",
+    "MLM-HED-7": "sum",
     # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
     "MLM-OBJ-13": "nothing",
@@ -52,9 +53,44 @@ _STAGE_OF_REQUIREMENT = {
 }
 
 
-def _stage(requirement: str) -> int:
+# What was compared may lie later than what the requirement is about: words are seen through masks,
+# and one on words or on selection whose masks differ in the inputs alone has met a replacement.
+_STAGE_OF_QUANTITY = {
+    "inputs": "replace",
+    "log_likelihood": "likelihood",
+    "grad_logits": "gradient",
+}
+# A loss is a sum, divided: what it shows of a log-likelihood it shows through both.
+_LOSSES = ("loss", "head_loss")
+
+
+def stage_of(requirement: str) -> str:
+    """The stage that a requirement is about."""
     chapter = requirement.split("-")[1]
-    return _STAGES.index(_STAGE_OF_REQUIREMENT.get(requirement, _STAGE_OF_CHAPTER[chapter]))
+    return _STAGE_OF_REQUIREMENT.get(requirement, _STAGE_OF_CHAPTER[chapter])
+
+
+def _home(requirement: str) -> int:
+    return _STAGES.index(stage_of(requirement))
+
+
+def _seen(failed: Sequence[RequirementResult]) -> dict[str, int]:
+    """The earliest stage in which a check of each of them failed."""
+    checks = {r.id: [c for c in r.checks if c.outcome is Outcome.FAIL] for r in failed}
+    others = [c for id, own in checks.items() if stage_of(id) != "refuse" for c in own]
+    # Good calls that raise, and no wrong answer anywhere: they were refused.
+    refused = [_STAGES.index("refuse")] if all(c.what == "raised" for c in others) else []
+    return {
+        id: min(max([_home(id), *refused, *_shown(check)]) for check in own)
+        for id, own in checks.items()
+    }
+
+
+def _shown(check: CheckResult) -> list[int]:
+    """The stages of what a failed check compared, and where."""
+    through_a_loss = check.port in _LOSSES and stage_of(check.requirement) == "likelihood"
+    names = (_STAGE_OF_QUANTITY.get(check.what.split(" ")[0]), "sum" if through_a_loss else None)
+    return [_STAGES.index(name) for name in names if name is not None]
 
 
 def mark_consequences(
@@ -62,20 +98,25 @@ def mark_consequences(
 ) -> tuple[tuple[RequirementResult, ...], str | None]:
     """The first requirement that diverged, and the rest of the failures as its consequences.
 
-    The earliest stage comes first.  Within it a theorem comes before a comparison, since it says
-    why; then the order of the specification.
+    The earliest stage in which a failure was seen comes first.  Within it come the requirements
+    that are about this stage, a theorem before a comparison, since it says why; then the order of
+    the specification.
     """
     theorems = {check.requirement for check in checks if check.theorem}
-    failed = [r.id for r in requirements if r.outcome is Outcome.FAIL]
+    failed = _seen([r for r in requirements if r.outcome is Outcome.FAIL])
     if not failed:
         return requirements, None
     order = {r.id: i for i, r in enumerate(requirements)}
-    first = min(failed, key=lambda name: (_stage(name), name not in theorems, order[name]))
+
+    def rank(name: str) -> tuple[int, bool, bool, int]:
+        return failed[name], _home(name) != failed[name], name not in theorems, order[name]
+
+    first = min(failed, key=rank)
     marked = []
     for requirement in requirements:
         # What is refused does not follow from what is computed: chapter ERR stands alone.
-        stage = _stage(requirement.id)
-        later = requirement.id != first and _stage(first) <= stage < _STAGES.index("refuse")
+        stage = failed.get(requirement.id, _home(requirement.id))
+        later = requirement.id != first and failed[first] <= stage < _STAGES.index("refuse")
         own = tuple(
             replace(c, consequence_of=first) if later and c.outcome is Outcome.FAIL else c
             for c in requirement.checks

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 import mlm_spec
 from mlm_spec import HeadResult, MaskedBatch, ScoreResult
 
-__all__ = ["Oracle", "independent_oracle", "oracle_for", "reference_oracle"]
+__all__ = ["Oracle", "independent_oracle", "oracle_for", "reference_oracle", "remembering"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
 _KEPT = 64
 
 
@@ -52,7 +53,7 @@ class Oracle:
 def reference_oracle() -> Oracle:
     """The NumPy reference, on inputs converted exactly to float64."""
     return Oracle(
-        "reference", mlm_spec.mask, _values, _score, _remembering(_head), mlm_spec.threefry4x32
+        "reference", mlm_spec.mask, _values, _score, remembering(_head), mlm_spec.threefry4x32
     )
 
 
@@ -66,7 +67,7 @@ def independent_oracle() -> Oracle:
         transcription.mask,
         values,
         ball.score,
-        _remembering(ball.head),
+        remembering(ball.head),
         _scalar_words,
     )
 
@@ -76,22 +77,25 @@ def oracle_for(target: str) -> Oracle:
     return independent_oracle() if target in ("numpy", "mlm_spec.port") else reference_oracle()
 
 
-def _remembering(function: Callable[..., HeadResult]) -> Callable[..., HeadResult]:
+def remembering(function: Callable[..., T], capacity: int = _KEPT) -> Callable[..., T]:
     """The function, with the answers to its latest calls kept by their arguments' bytes."""
-    kept: OrderedDict[tuple[object, ...], HeadResult] = OrderedDict()
+    kept: OrderedDict[tuple[object, ...], T] = OrderedDict()
 
-    def answer(**arguments: Array | None) -> HeadResult:
-        key = tuple(
-            (name, None) if a is None else (name, a.dtype.name, a.shape, a.tobytes())
-            for name, a in arguments.items()
-        )
+    def answer(**arguments: object) -> T:
+        key = tuple((name, _told_apart(value)) for name, value in arguments.items())
         if key not in kept:
             kept[key] = function(**arguments)
-            if len(kept) > _KEPT:
+            if len(kept) > capacity:
                 kept.popitem(last=False)
         return kept[key]
 
     return answer
+
+
+def _told_apart(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.dtype.name, value.shape, value.tobytes()
+    return value
 
 
 def _wide(array: Array | None) -> Array | None:

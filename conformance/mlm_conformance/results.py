@@ -99,6 +99,7 @@ class CheckResult:
     failure_file : the file of the simplified case, or None.
     reproduction : lines that show the failure again, or None.
     consequence_of : the id of the requirement whose failure explains this one, or None.
+    what : the quantity in which a failure was seen, such as ``"inputs"``; "" where it was none.
 
     Raises
     ------
@@ -118,6 +119,7 @@ class CheckResult:
     failure_file: str | None = None
     reproduction: str | None = None
     consequence_of: str | None = None
+    what: str = ""
 
     def __post_init__(self) -> None:
         if self.outcome is not Outcome.PASS:

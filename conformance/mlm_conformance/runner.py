@@ -23,7 +23,16 @@ from mlm_conformance.simplify import simplify
 from mlm_conformance.trial import Trial
 from mlm_spec import text
 
-__all__ = ["Session", "open_session", "plan", "run", "run_check", "unresolved", "with_texts"]
+__all__ = [
+    "Session",
+    "open_session",
+    "plan",
+    "refusal_of",
+    "run",
+    "run_check",
+    "unresolved",
+    "with_texts",
+]
 
 _Results = dict[str, list[CheckResult]]
 
@@ -153,12 +162,12 @@ def _unrun(check: Check, message: str, outcome: Outcome = Outcome.NOT_RUN) -> Ch
 
 def run_check(session: Session, check: Check) -> CheckResult:
     """Run one check, and make a failing case small."""
-    refusal = _refusal(session, check)
+    refusal = refusal_of(session, check)
     if refusal is not None:
         return _unrun(check, refusal[1], refusal[0])
     clock = time.perf_counter()
     trial = Trial(session, check)
-    outcome, message, kept, hint = Outcome.PASS, "", None, None
+    outcome, message, what, kept, hint = Outcome.PASS, "", "", None, None
     try:
         trial.run()
         missing = [need for need in check.needs if not trial.seen[need]]
@@ -170,7 +179,7 @@ def run_check(session: Session, check: Check) -> CheckResult:
     except Broken as error:
         outcome, message = Outcome.ERROR, f"{error} [{trial.case}]"
     except Violation as error:
-        outcome = Outcome.FAIL
+        outcome, what = Outcome.FAIL, error.what
         case, message = simplify(
             trial.case, str(error), trial.violates, session.profile.simplify_seconds
         )
@@ -197,10 +206,11 @@ def run_check(session: Session, check: Check) -> CheckResult:
         time.perf_counter() - clock,
         kept,
         hint,
+        what=what,
     )
 
 
-def _refusal(session: Session, check: Check) -> tuple[Outcome, str] | None:
+def refusal_of(session: Session, check: Check) -> tuple[Outcome, str] | None:
     """Why a check is not run at all, if it is not."""
     hello = session.hello
     if check.port not in hello.claims:

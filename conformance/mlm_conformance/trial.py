@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -12,10 +13,11 @@ from hypothesis import seed as use_seed
 from hypothesis import target as climb
 
 from mlm_conformance.check import Check, Fixed, Violation
+from mlm_conformance.profiles import Profile
 from mlm_conformance.results import Worst
 from mlm_conformance.session import Session
 
-__all__ = ["Trial"]
+__all__ = ["Trial", "draw", "recipes_of"]
 
 
 class Trial:
@@ -41,27 +43,7 @@ class Trial:
     def run(self) -> None:
         for recipe in self._check.always:
             self._judge(recipe)
-        if self._check.strategy is not None:
-            self._draw(self._check.strategy, self._check.drawn(self._session.profile))
-
-    def _draw(self, strategy: Any, examples: int) -> None:
-        """Hypothesis draws recipes and shrinks the one that fails."""
-
-        @use_seed(_digest(self._session.seed, self._check.id))
-        @settings(
-            max_examples=examples,
-            database=None,
-            deadline=None,
-            phases=(Phase.generate, Phase.target, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-            print_blob=False,
-        )
-        @given(strategy)
-        def drawn(recipe: Any) -> None:
-            self._judge_within_budget(recipe)
-
-        drawn()
+        draw(self._check, self._session.profile, self._session.seed, self._judge_within_budget)
 
     def _judge_within_budget(self, recipe: Any) -> None:
         """`_judge`, but shrinking ends in time: known failures fail again, the rest is let be."""
@@ -98,6 +80,38 @@ class Trial:
         except Exception:  # a case that cannot be judged is no smaller failure
             return None
         return None
+
+
+def draw(check: Check, profile: Profile, seed: int, each: Callable[[Any], object]) -> None:
+    """``each`` gets the recipes that Hypothesis draws for a check; one that raises is shrunk."""
+    if check.strategy is None:
+        return
+
+    @use_seed(_digest(seed, check.id))
+    @settings(
+        max_examples=check.drawn(profile),
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.target, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        print_blob=False,
+    )
+    @given(check.strategy)
+    def drawn(recipe: Any) -> None:
+        each(recipe)
+
+    drawn()
+
+
+def recipes_of(check: Check, profile: Profile, seed: int) -> list[Any]:
+    """All recipes of a check, in the order in which a target that passes meets them.
+
+    Where a check climbs, those of a search that sees no errors.
+    """
+    found = list(check.always)
+    draw(check, profile, seed, found.append)
+    return found
 
 
 def _written(recipe: Any, run_seed: int) -> str:

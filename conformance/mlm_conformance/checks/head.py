@@ -209,12 +209,13 @@ def parts_add_up(context: Context, case: HeadCase) -> None:
     answers = [context.call("head", part.arguments()) for part in parts]
     bounds = [bounds_of(c) for c in (case, *parts)]
     context.equal("count of the parts", np.sum([a["count"] for a in answers]), whole["count"])
-    for name in ("sum", "grad_weight", "grad_bias"):
+    shapes = {"sum": (), "grad_weight": case.weight.shape, "grad_bias": case.weight.shape[:1]}
+    for name, shape in shapes.items():
         if name not in whole:
             continue
-        total = np.sum([_wide(a[name]) for a in answers], axis=0)
+        total = np.sum([_wide(field_of(a, name, shape)) for a in answers], axis=0)
         limit = np.sum([getattr(b, name) for b in bounds], axis=0)
-        context.within(f"{name} of the parts", total, whole[name], limit)
+        context.within(f"{name} of the parts", total, field_of(whole, name, shape), limit)
 
 
 def _wide_vocabulary() -> HeadCase:

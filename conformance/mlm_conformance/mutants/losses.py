@@ -125,7 +125,7 @@ def gradient_of_a_loss_points_upwards(correct: Port, call: Call) -> Any:
     return value, -gradient
 
 
-@mutant_around("MLM-OBJ-9", "loss", reduction=SUM, url=f"{_HF}/issues/2491")
+@mutant_around("MLM-OBJ-1", "loss", reduction=SUM, url=f"{_HF}/issues/2491")
 def minus_one_is_ignored(correct: Port, call: Call) -> Any:
     """−1 is ignored whatever index is asked for, and −100 counts from the end of the logits."""
     labels = call["labels"] % call["logits"].shape[-1]

@@ -78,19 +78,19 @@ def count_in_eight_bits(correct: Port, call: Call) -> Any:
     return correct(**call)._replace(count=np.uint8(int(call["selected"].sum()) % 256))
 
 
-@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+@mutant_around("MLM-OBJ-1", "loss", reduction=MEAN)
 def the_mean_ignores_minus_100_only(correct: Port, call: Call) -> Any:
     """The argument ignore_index is not read: -100 is ignored, and nothing else."""
     return correct(**{**call, "labels": _for_minus_100(call), "ignore_index": -100})
 
 
-@mutant_around("MLM-OBJ-9", "loss", reduction=SUM)
+@mutant_around("MLM-OBJ-1", "loss", reduction=SUM)
 def the_loss_ignores_minus_100_only(correct: Port, call: Call) -> Any:
     """The argument ignore_index is not read: -100 is ignored, and nothing else."""
     return correct(**{**call, "labels": _for_minus_100(call), "ignore_index": -100})
 
 
-@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS)
+@mutant_around("MLM-OBJ-1", "loss", reduction=NUM_ITEMS)
 def the_global_mean_ignores_minus_100_only(correct: Port, call: Call) -> Any:
     """The argument ignore_index is not read: -100 is ignored, and nothing else."""
     return correct(**{**call, "labels": _for_minus_100(call), "ignore_index": -100})

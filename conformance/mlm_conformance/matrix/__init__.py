@@ -1,0 +1,1 @@
+"""The kill matrix: which requirement rejects which mutant, and by which check."""

@@ -1,0 +1,177 @@
+"""Every mutant against all requirements of its ports, in process and without shrinking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from typing import Any
+
+from mlm_conformance.check import Check, Unmeasurable, Violation
+from mlm_conformance.checks import CHECKS
+from mlm_conformance.divergence import mark_consequences
+from mlm_conformance.mutants.library import MUTANTS, Mutant
+from mlm_conformance.oracle import Oracle, reference_oracle, remembering
+from mlm_conformance.outcomes import Outcome
+from mlm_conformance.profiles import PROFILES
+from mlm_conformance.results import CheckResult
+from mlm_conformance.runner import open_session, plan, refusal_of, with_texts
+from mlm_conformance.session import Session
+from mlm_conformance.trial import recipes_of
+
+__all__ = ["Fate", "Kill", "fate", "measure"]
+
+_SEED = 0
+_ANSWERS = 4000  # kept by each oracle: the same cases come with every mutant
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A requirement rejects a mutant.
+
+    Attributes
+    ----------
+    requirement : its id.
+    check : the name of the first of its checks that fails.
+    cases : how many cases that check had run, the failing one included.
+    seconds : time that the failing check took.
+    said : the message.
+    """
+
+    requirement: str
+    check: str
+    cases: int
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one mutant.
+
+    Attributes
+    ----------
+    mutant : its name.
+    requirement : the id of what it breaks.
+    kills : one for each requirement that rejects it, in the order of the specification.
+    first : the id of the first divergence, or None.
+    broken : checks that ended in an error, each with why; there should be none.
+    seconds : time taken by all.
+    """
+
+    mutant: str
+    requirement: str
+    kills: tuple[Kill, ...]
+    first: str | None
+    broken: tuple[str, ...]
+    seconds: float
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether the requirement that it breaks rejects it."""
+        return any(kill.requirement == self.requirement for kill in self.kills)
+
+    @property
+    def is_killed_alone(self) -> bool:
+        """Whether that requirement is the only one to reject it."""
+        return [kill.requirement for kill in self.kills] == [self.requirement]
+
+
+def measure(
+    profile: str,
+    workers: int,
+    mutants: Sequence[Mutant] = MUTANTS,
+    say: Callable[[int, Fate], object] = lambda done, found: None,
+) -> list[Fate]:
+    """The fates of mutants, in their order; ``say`` gets each and how many there are."""
+    found: dict[str, Fate] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # Mutants of a port stand together, so a process meets the same cases again and again.
+        shares = [pool.submit(_share, [m.name for m in mutants[i::8]], profile) for i in range(8)]
+        for share in as_completed(shares):
+            for one in share.result():
+                found[one.mutant] = one
+                say(len(found), one)
+    return [found[mutant.name] for mutant in mutants]
+
+
+def _share(names: Sequence[str], profile: str) -> list[Fate]:
+    chosen = set(names)
+    return [fate(mutant, profile) for mutant in MUTANTS if mutant.name in chosen]
+
+
+def fate(mutant: Mutant, profile: str) -> Fate:
+    """One mutant against every requirement of its ports."""
+    clock = time.perf_counter()
+    session = open_session(mutant.target, profile=profile, in_process=True, run_seed=_SEED)
+    session.oracle = _oracle()
+    checks = [check for check in plan() if check.port in mutant.ports]
+    results: dict[str, list[CheckResult]] = {}
+    try:
+        for check in checks:
+            results.setdefault(check.requirement, []).append(_judged(session, check))
+    finally:
+        session.target.close()
+    kills = [
+        Kill(name, failed[0].name, failed[0].examples, failed[0].seconds, failed[0].message)
+        for name, found in results.items()
+        if (failed := [result for result in found if result.outcome is Outcome.FAIL])
+    ]
+    broken = [
+        f"{result.name}: {result.message}"
+        for found in results.values()
+        for result in found
+        if result.outcome is Outcome.ERROR
+    ]
+    _, first = mark_consequences(with_texts(results), checks)
+    seconds = time.perf_counter() - clock
+    return Fate(mutant.name, mutant.requirement, tuple(kills), first, tuple(broken), seconds)
+
+
+def _judged(session: Session, check: Check) -> CheckResult:
+    """One check on one mutant: the first case that it fails ends it."""
+    refusal = refusal_of(session, check)
+    about = (check.requirement, check.name, check.port, check.theorem)
+    if refusal is not None:
+        return CheckResult(*about, refusal[0], 0, {}, None, refusal[1], 0.0)
+    clock = time.perf_counter()
+    context = session.context()
+    outcome, said, what, done = Outcome.PASS, "", "", 0
+    try:
+        for case in _cases(check, session.profile.name):
+            done += 1
+            context.case = str(case)
+            check.judge(context, case)
+    except Violation as error:
+        outcome, said, what = Outcome.FAIL, str(error), error.what
+    except Unmeasurable as error:
+        outcome, said = Outcome.NOT_RUN, str(error)
+    except Exception as error:  # a check must not break on a mutant, whatever it answers
+        outcome, said = Outcome.ERROR, f"{type(error).__name__}: {error}"
+    seconds = time.perf_counter() - clock
+    return CheckResult(*about, outcome, done, {}, None, said, seconds, what=what)
+
+
+@cache
+def _built(id: str, profile: str) -> tuple[Any, ...]:
+    (check,) = [c for c in CHECKS if c.id == id]
+    return tuple(r.build(_SEED) for r in recipes_of(check, PROFILES[profile], _SEED))
+
+
+def _cases(check: Check, profile: str) -> Iterable[Any]:
+    return _built(check.id, profile)
+
+
+@cache
+def _oracle() -> Oracle:
+    plain = reference_oracle()
+    return replace(
+        plain,
+        mask=remembering(plain.mask, _ANSWERS),
+        values=remembering(plain.values, _ANSWERS),
+        score=remembering(plain.score, _ANSWERS),
+        head=remembering(plain.head, _ANSWERS),
+    )
