@@ -28,7 +28,8 @@ PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 MADE := made-with-python-$(VERSION)
 
-.PHONY: help check test lint types unit backends field bench detection soak device clean
+.PHONY: help check test lint types unit reference backends mutants field bench detection soak \
+  verify device clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,7 +46,7 @@ check: $(VENV)/installed-check ## the main job: the PyTorch backend checked on t
 	if [ $$status -ne 0 ]; then echo "mlm-spec check: exit status $$status" >&2; fi; \
 	exit $$status
 
-test: lint types unit backends ## everything that .ci/run runs
+test: lint types unit reference backends ## everything that .ci/run runs
 
 lint: $(VENV)/installed-test
 	$(RUN) ruff check .
@@ -56,6 +57,12 @@ types: $(VENV)/installed-test
 
 unit: $(VENV)/installed-test
 	$(RUN) pytest -n $(WORKERS)
+
+reference: $(VENV)/installed-test
+	$(VENV)/bin/mlm-spec verify-reference
+
+mutants: $(VENV)/installed-test ## which requirement rejects which wrong backend: docs/mutants.md
+	$(VENV)/bin/mlm-spec mutants -n $(WORKERS) --markdown docs/mutants.md --json $(RESULTS)/mutants.json
 
 backends: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec check numpy --profile $(PROFILE)
@@ -73,6 +80,9 @@ bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on th
 
 detection: $(VENV)/installed-test ## wrong implementations that the suite rejects: docs/detection.md
 	$(VENV)/bin/mlm-spec detection --markdown docs/detection.md --json $(RESULTS)/detection.json
+
+verify: $(VENV)/installed-test ## 25,000 hard numbers of the reference against ball arithmetic
+	$(VENV)/bin/mlm-spec verify-reference --profile nightly --json $(RESULTS)/verify-reference.json
 
 soak: $(VENV)/installed-test ## 200 seeds on correct backends, none of which may be rejected
 	$(VENV)/bin/mlm-spec soak --seeds 200 -n $(WORKERS) --json $(RESULTS)/soak.json

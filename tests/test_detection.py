@@ -34,9 +34,9 @@ def test_a_wrong_log_likelihood_is_rejected_if_only_at_one_size(name: str, size:
     assert first_to_reject(target(name, size)) is not None
 
 
-def test_the_issue_of_the_table_is_there_in_full() -> None:
+def test_there_are_as_many_as_is_promised() -> None:
     assert len(WRONG) >= 15
-    assert len(SCORING) >= 6
+    assert len(VARIANTS) >= 30
 
 
 @pytest.mark.parametrize("name", [n for n in SCORING if n != "online_by_element"])
@@ -80,7 +80,7 @@ def test_the_committed_results_have_no_hole_and_no_false_alarm() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_five_seeds_reject_no_correct_backend(seed: int) -> None:
     """Spread over the variants; `make soak` runs two hundred."""
-    result = one(VARIANTS[seed * 4 % len(VARIANTS)], 1000 + seed)
+    result = one(VARIANTS[seed * 8 % len(VARIANTS)], 1000 + seed)
     assert result.rejected == {}
     assert result.broken == {}
     assert result.examples > 500
@@ -105,7 +105,10 @@ def test_the_committed_soak_covers_every_variant_and_rejects_none() -> None:
     assert all(not r["rejected"] and not r["broken"] and not r["note"] for r in runs)
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.only], ids=lambda v: v.name)
+CLASSED = [v for v in VARIANTS if "MLM-LIK" in v.only]
+
+
+@pytest.mark.parametrize("variant", CLASSED, ids=lambda v: v.name)
 def test_a_variant_declares_a_class_and_keeps_it(variant: Variant, tmp_path: Path) -> None:
     only = ("MLM-LIK-11",)
     report = run(variant.target, profile="quick", only=only, in_process=True, failures=tmp_path)
