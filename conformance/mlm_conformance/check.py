@@ -24,7 +24,7 @@ from mlm_conformance.cases.model import Case
 from mlm_conformance.oracle import Oracle
 from mlm_conformance.process import Answer
 from mlm_conformance.profiles import Profile
-from mlm_conformance.results import Worst
+from mlm_conformance.results import Sensitivity, Worst
 
 __all__ = [
     "CHECKS",
@@ -32,6 +32,7 @@ __all__ = [
     "Check",
     "Context",
     "Fixed",
+    "NotClaimed",
     "Recipe",
     "Target",
     "Unmeasurable",
@@ -59,6 +60,10 @@ class Broken(Exception):
 
 class Unmeasurable(Exception):
     """What the check looks at cannot be observed here: not run, and never a pass."""
+
+
+class NotClaimed(Exception):
+    """The target says that it does not do what the check looks at: not claimed."""
 
 
 class Recipe(Protocol):
@@ -94,6 +99,7 @@ class Context:
     recipe: str = ""
     case_ratio: float = 0.0
     last_call: tuple[str, dict[str, Any]] | None = None
+    sensitivities: list[Sensitivity] = field(default_factory=list)
 
     def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
         """Count what really occurred."""
@@ -110,7 +116,10 @@ class Context:
 
     def call(self, port: str, arguments: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """One call that must succeed: its result, by field.  An error is a `Violation`."""
-        answer = self.answer(port, arguments)
+        return self.result_of(port, self.answer(port, arguments))
+
+    def result_of(self, port: str, answer: Answer) -> dict[str, NDArray[Any]]:
+        """The fields of an answer that must be a result; else a `Violation`."""
         if answer.kind == "raised":
             assert answer.raised is not None
             said = f"{port} raised {answer.raised.type}: {answer.raised.message}"
@@ -118,6 +127,10 @@ class Context:
         if answer.kind == "malformed":
             raise Violation(answer.text)
         return {k: v for k, v in answer.fields.items() if v is not None}
+
+    def sees(self, *tests: Sensitivity) -> None:
+        """Keep what the tests of this check can see."""
+        self.sensitivities += tests
 
     def require(self, holds: bool | np.bool_, message: str) -> None:
         """A fact that must hold."""

@@ -26,6 +26,7 @@ _STAGE_OF_CHAPTER = {
     "RNG": "words",
     "SEL": "select",
     "COR": "replace",
+    "DST": "select",
     "LIK": "likelihood",
     "OBJ": "sum",
     "GRA": "gradient",
@@ -39,6 +40,9 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-RNG-4": "select",
     "MLM-RNG-5": "select",
     "MLM-RNG-6": "replace",
+    # The distribution of what is shown, and not of what is selected.
+    "MLM-DST-3": "replace",
+    "MLM-DST-4": "replace",
     # Which positions count, comes before how much each counts.
     "MLM-OBJ-1": "select",
     "MLM-OBJ-3": "select",

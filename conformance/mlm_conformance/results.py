@@ -16,7 +16,15 @@ from mlm_conformance import outcomes
 from mlm_conformance.accuracy import AccuracyBin
 from mlm_conformance.outcomes import Outcome
 
-__all__ = ["FORMAT", "CheckResult", "Progress", "RequirementResult", "RunReport", "Worst"]
+__all__ = [
+    "FORMAT",
+    "CheckResult",
+    "Progress",
+    "RequirementResult",
+    "RunReport",
+    "Sensitivity",
+    "Worst",
+]
 
 #: Name and version of the JSON form; it changes when a reader of the old form would break.
 FORMAT = "mlm-spec-report/2"
@@ -81,6 +89,34 @@ class Worst:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What one test of a count can see.
+
+    Attributes
+    ----------
+    what : what is counted.
+    trials : independent trials.
+    probability : what it should be, as a fraction in text.
+    below, above : the nearest probabilities that are found with power 0.999; None: none is.
+    """
+
+    what: str
+    trials: int
+    probability: str
+    below: float | None
+    above: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Sensitivity:
+        """Read back what `to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckResult:
     """What one check found on one port.
 
@@ -100,6 +136,7 @@ class CheckResult:
     reproduction : lines that show the failure again, or None.
     consequence_of : the id of the requirement whose failure explains this one, or None.
     what : the quantity in which a failure was seen, such as ``"inputs"``; "" where it was none.
+    sensitivities : what its tests of counts can see, where it has such.
 
     Raises
     ------
@@ -120,6 +157,7 @@ class CheckResult:
     reproduction: str | None = None
     consequence_of: str | None = None
     what: str = ""
+    sensitivities: tuple[Sensitivity, ...] = ()
 
     def __post_init__(self) -> None:
         if self.outcome is not Outcome.PASS:
@@ -136,6 +174,7 @@ class CheckResult:
         data["outcome"] = self.outcome.value
         data["saw"] = dict(self.saw)
         data["worst"] = None if self.worst is None else self.worst.to_json()
+        data["sensitivities"] = [test.to_json() for test in self.sensitivities]
         return data
 
     @classmethod
@@ -145,6 +184,7 @@ class CheckResult:
         values["outcome"] = Outcome(values["outcome"])
         values["saw"] = dict(values["saw"])
         values["worst"] = None if values["worst"] is None else Worst.from_json(values["worst"])
+        values["sensitivities"] = tuple(map(Sensitivity.from_json, values["sensitivities"]))
         return cls(**values)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis.errors import Flaky
 
-from mlm_conformance.check import Broken, Check, Unmeasurable, Violation
+from mlm_conformance.check import Broken, Check, NotClaimed, Unmeasurable, Violation
 from mlm_conformance.checks import CHECKS
 from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.failure import FAILURES, reproduction, write_failure
@@ -176,6 +176,8 @@ def run_check(session: Session, check: Check) -> CheckResult:
             message = f"the check never saw {', '.join(missing) or 'a case'}: it has tested nothing"
     except Unmeasurable as error:
         outcome, message = Outcome.NOT_RUN, str(error)
+    except NotClaimed as error:
+        outcome, message = Outcome.NOT_CLAIMED, str(error)
     except Broken as error:
         outcome, message = Outcome.ERROR, f"{error} [{trial.case}]"
     except Violation as error:
@@ -207,6 +209,7 @@ def run_check(session: Session, check: Check) -> CheckResult:
         kept,
         hint,
         what=what,
+        sensitivities=tuple(dict.fromkeys(trial.sensitivities)),
     )
 
 

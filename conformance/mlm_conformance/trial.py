@@ -14,7 +14,7 @@ from hypothesis import target as climb
 
 from mlm_conformance.check import Check, Fixed, Violation
 from mlm_conformance.profiles import Profile
-from mlm_conformance.results import Worst
+from mlm_conformance.results import Sensitivity, Worst
 from mlm_conformance.session import Session
 
 __all__ = ["Trial", "draw", "recipes_of"]
@@ -35,6 +35,10 @@ class Trial:
     @property
     def seen(self) -> Counter[str]:
         return self._context.seen
+
+    @property
+    def sensitivities(self) -> list[Sensitivity]:
+        return self._context.sensitivities
 
     @property
     def worst(self) -> Worst | None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
 from mlm_conformance.cases.masks import MaskRecipe
-from mlm_conformance.cases.model import MaskCase, ScoreCase
+from mlm_conformance.cases.model import MaskCase, SampleCase, ScoreCase
 from mlm_conformance.cases.numbers import generator
-from mlm_conformance.check import Context, Recipe, Recipes, Violation
+from mlm_conformance.check import Context, NotClaimed, Recipe, Recipes, Violation
 from mlm_spec import MaskedBatch, ScoreResult
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "field_of",
     "masked",
     "permuted",
+    "sampled",
     "score_truth",
 ]
 
@@ -101,6 +102,22 @@ def field_of(result: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ..
     if found.shape != shape:
         raise Violation(f"{name} has shape {found.shape}, should be {shape}")
     return found
+
+
+def sampled(context: Context, case: SampleCase, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """``n`` masks of the target's own: inputs and labels, (n, B, T) each.
+
+    Raises
+    ------
+    NotClaimed : the target says that it has no such policy, by `NotImplementedError`.
+    """
+    arguments = {**case.arguments(), "n": n}
+    answer = context.answer("sample", arguments)
+    if answer.raised is not None and answer.raised.type == "NotImplementedError":
+        raise NotClaimed(answer.raised.message)
+    result = context.result_of("sample", answer)
+    shape = (n, *case.tokens.shape)
+    return field_of(result, "inputs", shape), field_of(result, "labels", shape)
 
 
 def masked(context: Context, case: MaskCase) -> MaskedBatch:

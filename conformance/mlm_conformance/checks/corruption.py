@@ -24,8 +24,8 @@ from mlm_conformance.checks.common import (
     besides,
     equal_masks,
     expected_mask,
-    field_of,
     masked,
+    sampled,
 )
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -57,7 +57,7 @@ def unselected_positions_show_their_tokens(context: Context, case: MaskCase) -> 
     theorem=True,
 )
 def a_masker_leaves_unselected_tokens_alone(context: Context, case: SampleCase) -> None:
-    inputs, labels = _sampled(context, case)
+    inputs, labels = sampled(context, case, case.n)
     other = labels == -100
     context.saw("unselected", other.sum())
     context.saw("selected", (~other).sum())
@@ -69,12 +69,6 @@ def _listed(ids: NDArray[Any]) -> str:
     """The different ids, and how many there are in all: ``0, 2, 3 (17 in all)``."""
     different = ", ".join(map(str, np.unique(ids)[:8].tolist()))
     return f"{different} ({ids.size} in all)"
-
-
-def _sampled(context: Context, case: SampleCase) -> tuple[NDArray[Any], NDArray[Any]]:
-    result = context.call("sample", case.arguments())
-    shape = (case.n, *case.tokens.shape)
-    return field_of(result, "inputs", shape), field_of(result, "labels", shape)
 
 
 @check(
@@ -96,7 +90,7 @@ def targets_are_the_original_tokens(context: Context, case: MaskCase) -> None:
 
 @check("MLM-COR-2", port="sample", recipes=sample_recipes(), needs=("selected",), theorem=True)
 def labels_are_the_original_tokens(context: Context, case: SampleCase) -> None:
-    _, labels = _sampled(context, case)
+    _, labels = sampled(context, case, case.n)
     selected = labels != -100
     context.saw("selected", selected.sum())
     tokens = np.broadcast_to(case.tokens, labels.shape)
@@ -174,7 +168,7 @@ def a_kind_of_weight_0_is_never_shown(context: Context, case: MaskCase) -> None:
     theorem=True,
 )
 def a_masker_without_random_ids_shows_mask_or_original(context: Context, case: SampleCase) -> None:
-    inputs, labels = _sampled(context, case)
+    inputs, labels = sampled(context, case, case.n)
     selected = labels != -100
     context.saw("selected", selected.sum())
     kept = (inputs == labels) & (case.policy.corruption.keep > 0)
@@ -211,7 +205,7 @@ def random_ids_lie_in_the_pool(context: Context, case: MaskCase) -> None:
     theorem=True,
 )
 def a_masker_never_draws_special_ids(context: Context, case: SampleCase) -> None:
-    inputs, labels = _sampled(context, case)
+    inputs, labels = sampled(context, case, case.n)
     selected = labels != -100
     context.saw("selected", selected.sum())
     shown = inputs[selected]

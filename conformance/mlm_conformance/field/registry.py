@@ -41,7 +41,7 @@ class Peer:
 #: own errors, which other people's code does not claim; what stays is about bad values, where
 #: the finding is an answer without any error.
 REQUIREMENTS = (
-    *("MLM-OBJ", "MLM-SEL", "MLM-COR", "MLM-LIK", "MLM-GRA", "MLM-HED"),
+    *("MLM-OBJ", "MLM-SEL", "MLM-COR", "MLM-DST", "MLM-LIK", "MLM-GRA", "MLM-HED"),
     *("MLM-ERR-3", "MLM-ERR-4", "MLM-ERR-5", "MLM-ERR-6", "MLM-ERR-9", "MLM-ERR-14"),
 )
 LEFT_OUT = (

@@ -6,6 +6,7 @@ The reference itself has neither ``sample`` nor ``head_loss``, and one reduction
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -15,19 +16,30 @@ import numpy as np
 import mlm_spec
 from mlm_spec import EmptySelectionError, MaskingPolicy, port, split_words
 
-__all__ = ["CORRECT", "MEAN", "NUM_ITEMS", "SUM", "denominator", "sample"]
+__all__ = ["CORRECT", "MEAN", "NUM_ITEMS", "SUM", "denominator", "sample", "sample_with"]
 
 SUM, MEAN, NUM_ITEMS = "sum", "mean", "sum/num_items"
 
 
 def sample(tokens: Any, eligible: Any, policy: MaskingPolicy, n: int) -> tuple[Any, Any]:
-    """``n`` independent masks of the same tokens: inputs and labels, int64 (n, B, T)."""
+    """``n`` independent masks of the same tokens: inputs and labels, int64 (n, B, T).
+
+    Equal calls give equal masks, so that a failure can be seen again; other tokens, or another n,
+    give others.
+    """
+    return sample_with(zlib.crc32(tokens.tobytes(), n), tokens, eligible, policy, n)
+
+
+def sample_with(
+    seed: int, tokens: Any, eligible: Any, policy: MaskingPolicy, n: int
+) -> tuple[Any, Any]:
+    """`sample`, by a seed that is given."""
     rows, columns = tokens.shape
     sequence = split_words(np.broadcast_to(np.arange(rows)[:, None], tokens.shape))
     place = np.broadcast_to(np.arange(columns, dtype=np.uint32), tokens.shape)
     words = place.astype(np.int32)
     batches = [
-        mlm_spec.mask(tokens, sequence, place, words, eligible, policy, 0, epoch)
+        mlm_spec.mask(tokens, sequence, place, words, eligible, policy, seed, epoch)
         for epoch in range(n)
     ]
     inputs = np.stack([batch.inputs for batch in batches])

@@ -5,7 +5,7 @@ It is a function of the report alone: the same report gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +14,7 @@ from markupsafe import Markup
 from mlm_conformance.accuracy import GRADES, grades
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.reports import accuracy_plot, plot, summary
-from mlm_conformance.results import RequirementResult, RunReport
+from mlm_conformance.results import CheckResult, RequirementResult, RunReport
 from mlm_spec.text import Requirement
 
 __all__ = ["render"]
@@ -50,6 +50,7 @@ def render(report: RunReport, texts: Mapping[str, Requirement] | None = None) ->
             grades=grades(report.accuracy),
             meanings=GRADES,
             searched=_searched(report),
+            counted=[(c.requirement, s) for c in _checks(report) for s in c.sensitivities],
             bounded=len(found),
             beyond=[point.id for point in found if not point.ratio <= 1],
             started=datetime.fromisoformat(report.started).strftime("%Y-%m-%d %H:%M %Z").strip(),
@@ -68,6 +69,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _checks(report: RunReport) -> Iterator[CheckResult]:
+    for requirement in report.requirements:
+        yield from requirement.checks
 
 
 def _searched(report: RunReport) -> list[RequirementResult]:

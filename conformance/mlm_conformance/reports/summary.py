@@ -56,6 +56,7 @@ _CHAPTERS = {
     "RNG": "random words",
     "SEL": "selection",
     "COR": "corruption",
+    "DST": "distributions",
     "LIK": "log-likelihood",
     "GRA": "gradients",
     "HED": "head",

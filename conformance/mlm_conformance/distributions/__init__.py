@@ -1,0 +1,1 @@
+"""Exact tests of counts, for maskers with random numbers of their own (chapter DST)."""

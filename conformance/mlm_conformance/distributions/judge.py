@@ -1,0 +1,103 @@
+"""Counts of a masker against the probabilities that its policy gives them.
+
+First a few draws: a masker that fits them well is done.  One that does not is asked for sixteen
+times as many, fresh, and rejected where no right masker would be as far off: the second look alone
+decides, so the first may be quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.check import Context, Violation
+from mlm_conformance.distributions.binomial import p_value, power, smallest_deviation
+from mlm_conformance.results import Sensitivity
+
+__all__ = ["ALPHA", "FAMILY_ERROR", "MORE", "SURE", "SUSPICION", "TESTS", "Tally", "fits"]
+
+#: How rarely a run rejects a right masker, at most, and how many tests share that.
+FAMILY_ERROR, TESTS = 1e-9, 1000
+ALPHA = FAMILY_ERROR / TESTS
+#: Below this p-value the first look is followed by a second, of so many times the draws.
+SUSPICION, MORE = 1e-3, 16
+#: The power of both looks together, for the deviations that a report names.
+SURE = 0.999
+
+Masks = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often something happened in independent trials of one probability.
+
+    Attributes
+    ----------
+    what : in words, for messages.
+    count, trials : observed.
+    probability : what the policy says.
+    """
+
+    what: str
+    count: int
+    trials: int
+    probability: Fraction
+
+    @property
+    def p_value(self) -> float:
+        """How rarely a right masker is as far off."""
+        return p_value(self.count, self.trials, self.probability)
+
+
+def fits(
+    context: Context,
+    case: SampleCase,
+    draw: Callable[[int], Masks],
+    counts: Callable[[NDArray[Any], NDArray[Any]], Sequence[Tally]],
+) -> None:
+    """Each tally has its probability.
+
+    Parameters
+    ----------
+    draw : so many masks of the case: inputs and labels, (n, B, T) each.
+    counts : the tallies of masks.
+
+    Raises
+    ------
+    Violation : a right masker would be as far off at most once in 10¹² runs.
+    """
+    first = counts(*draw(case.n))
+    context.saw("tests", len(first))
+    context.saw("trials", sum(tally.trials for tally in first))
+    context.sees(*_sensitivities(first))
+    if all(tally.p_value >= SUSPICION for tally in first):
+        return
+    second = counts(*draw(MORE * case.n))
+    worst = min(second, key=lambda tally: tally.p_value)
+    if worst.p_value < ALPHA:
+        share, p = worst.count / worst.trials, worst.probability
+        raise Violation(
+            f"{worst.what}: {worst.count} of {worst.trials} ({share:.6g}), should be {p} "
+            f"({float(p):.6g}): p-value {worst.p_value:.1e} [{case}]",
+            worst.what,
+        )
+
+
+def _sensitivities(tallies: Sequence[Tally]) -> list[Sensitivity]:
+    """What the tests of one kind see: the same for all that have the same trials and p."""
+    kinds = {(t.trials, t.probability): t.what for t in reversed(tallies)}
+    found = []
+    for (trials, p), what in kinds.items():
+        # Half of what may be missed for each look.
+        half = (1.0 + SURE) / 2.0
+        below, above = smallest_deviation(trials, p, SUSPICION, half)
+        for other in (below, above):
+            if other is not None and power(MORE * trials, p, Fraction(other), ALPHA) < half:
+                raise AssertionError(f"{what}: the second look is too short")
+        found.append(Sensitivity(what, trials, str(p), below, above))
+    return found
