@@ -13,7 +13,7 @@ from mlm_conformance import check as check_module
 from mlm_conformance.cases.codec import CaseError, decode_case, encode_case
 from mlm_conformance.cases.masks import MaskRecipe
 from mlm_conformance.cases.model import LossCase, WordsCase
-from mlm_conformance.cases.numbers import HeadRecipe, ScoreRecipe
+from mlm_conformance.cases.numbers import HeadRecipe, LossRecipe, ScoreRecipe
 from mlm_conformance.check import Check, Context, Unmeasurable, Violation
 from mlm_conformance.checks import CHECKS
 from mlm_conformance.failure import read_failure
@@ -254,6 +254,12 @@ def test_a_foreign_file_is_no_failure_file(tmp_path: Path) -> None:
             read_failure(tmp_path / name)
     with pytest.raises(CaseError):
         read_failure(tmp_path / "absent.json")
+
+
+def test_a_loss_case_ignores_no_target_of_its_own() -> None:
+    """Of this one the only selected target is the id that is ignored."""
+    case = LossRecipe((4, 8, 64), "float32", "equal", "one", 85216682, 63).build(162)
+    assert (case.labels != 63).sum() == 1
 
 
 def test_only_names_requirements_and_chapters() -> None:

@@ -215,11 +215,19 @@ class LossRecipe:
         """The case; equal recipes and run seeds give equal cases."""
         score = ScoreRecipe(self.shape, self.dtype, self.family, self.pattern, False, self.seed)
         case = score.build(run_seed)
-        labels = np.where(case.selected, case.targets, self.ignore_index).astype(np.int64)
+        targets = _other_than(self.ignore_index, case.logits, case.targets)
+        labels = np.where(case.selected, targets, self.ignore_index).astype(np.int64)
         about = case.about
         if self.ignore_index != -100:
             about = f"{about}, {self.ignore_index} ignored"
         return LossCase(case.logits, labels, self.ignore_index, salt=self.seed, about=about)
+
+
+def _other_than(ignored: int, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
+    """Targets, the likeliest other id in place of one that would be ignored."""
+    ids = np.arange(logits.shape[-1])
+    others = np.where(ids == ignored, -np.inf, logits.astype(np.float64)).argmax(axis=-1)
+    return np.where(targets == ignored, others, targets)
 
 
 def loss_recipes(

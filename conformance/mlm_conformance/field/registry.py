@@ -79,9 +79,10 @@ _NO_POOL = (
     "of them."
 )
 _WORDS = "Words of several tokens, given to it as character offsets that touch."
-_NO_WEIGHTS = {
-    "MLM-COR-5": "in this mode it shows nothing but the mask token: it replaces the weights by "
-    "1, 0, 0, and warns"
+_MASK_ALONE = "in this mode it shows nothing but the mask token: it replaces the weights by 1, 0, 0, and warns"
+_WHOLE_WORDS = {
+    **dict.fromkeys(("MLM-COR-5", "MLM-DST-3", "MLM-DST-4"), _MASK_ALONE),
+    "MLM-DST-5": "it selects whole words, so that the pieces of a word go together",
 }
 _AROUND = (
     "The lines around ce are ours, the division included. The mask is float32 and comes from "
@@ -224,14 +225,14 @@ PEERS: Sequence[Peer] = (
         "whole_word_torch_path",
         'whole_word_mask=True, return_tensors="pt"',
         _WORDS,
-        not_asked=_NO_WEIGHTS,
+        not_asked=_WHOLE_WORDS,
     ),
     _collator(
         "hf-collator-words-numpy",
         "whole_word_numpy_path",
         'whole_word_mask=True, return_tensors="np"',
         _WORDS,
-        not_asked=_NO_WEIGHTS,
+        not_asked=_WHOLE_WORDS,
     ),
     _keras(
         "keras-hub",
