@@ -79,7 +79,10 @@ _NO_POOL = (
     "of them."
 )
 _WORDS = "Words of several tokens, given to it as character offsets that touch."
-_MASK_ALONE = "in this mode it shows nothing but the mask token: it replaces the weights by 1, 0, 0, and warns"
+_MASK_ALONE = (
+    "in this mode it shows nothing but the mask token: it replaces the weights by 1, 0, 0, "
+    "and warns"
+)
 _WHOLE_WORDS = {
     **dict.fromkeys(("MLM-COR-5", "MLM-DST-3", "MLM-DST-4"), _MASK_ALONE),
     "MLM-DST-5": "it selects whole words, so that the pieces of a word go together",
