@@ -102,7 +102,7 @@ def test_no_term_passes_through_more_additions_than_its_class_says(
 
 
 def test_a_class_never_costs_more_than_any_order() -> None:
-    for text in ("tree", "pairwise 128", "lanes 16", "chunks 4", "compensated", "exact"):
+    for text in ("tree", "pairwise 128", "lanes 16", "compensated", "exact"):
         for n in (1, 2, 3, 10, 1000):
             assert 0 <= Accumulation.parse(text).depth(n, U32) <= ANY_ORDER.depth(n, U32) == n - 1
 

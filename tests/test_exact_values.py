@@ -177,3 +177,15 @@ def test_other_bad_arguments_are_refused() -> None:
         enclose_sum(np.zeros((1, 3)), [0], [math.nan])
     with pytest.raises(errors.InputError, match="negative"):
         enclose_sum(np.array([[0.0, -np.inf]]), [1], [-1.0])
+
+
+@pytest.mark.parametrize("targets", [[0.9, 1.9], ["1", "2"], [True, False]])
+def test_targets_of_a_sum_that_are_no_integers_are_refused(targets: list[object]) -> None:
+    with pytest.raises(errors.DTypeError, match="targets"):
+        enclose_sum(np.zeros((2, 3)), targets)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("entry", [1.7, 0.5, None, "1", True])
+def test_an_entry_that_is_no_integer_is_refused(entry: object) -> None:
+    with pytest.raises(errors.InputError, match="entry"):
+        enclose_gradient(np.zeros(3), 1, entry)  # type: ignore[arg-type]

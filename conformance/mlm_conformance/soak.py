@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mlm_conformance.failure import FAILURES
 from mlm_conformance.outcomes import Outcome
+from mlm_conformance.pools import ending
 from mlm_conformance.reports.files import write_atomically
 from mlm_conformance.resolve import GROUP
 from mlm_conformance.runner import run as check
@@ -103,7 +104,7 @@ def soak(
     """Each seed on one variant, in turn; ``say`` gets each result and how many there are."""
     found: list[Soaked] = []
     # A framework that has threads must not be forked.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
         running = [pool.submit(one, variants[s % len(variants)], s, profile) for s in seeds]
         for future in as_completed(running):
             found.append(future.result())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_spec.errors import IdRangeError
+from mlm_spec.errors import IdRangeError, InputError
 from mlm_spec.exact.decimals import Between, context, exp_between
 from mlm_spec.exact.likelihood import (
     FAR,
@@ -60,6 +60,8 @@ def enclose_gradient(logits: NDArray[Any], target: int, entry: int) -> Enclosure
     4.248354255291589e-18
     """
     z = checked_row(logits, target, possible=True)
+    if isinstance(entry, bool) or not isinstance(entry, int | np.integer):
+        raise InputError("entry", repr(entry), "an integer")
     if not 0 <= entry < z.size:
         raise IdRangeError("entry", entry, f"an id in 0..{z.size - 1}")
     return _enclose(z, int(target), int(entry), SECOND_DIGITS)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_spec.checking import FLOATS, check_array, check_logits
-from mlm_spec.errors import IdRangeError, InputError, NotFiniteError, ShapeError
+from mlm_spec.errors import DTypeError, IdRangeError, InputError, NotFiniteError, ShapeError
 from mlm_spec.exact.decimals import Between, context, exp_between, log1p_between
 from mlm_spec.exact.powers import BLOCK, LEAST, POWER_ERROR, UNIT_BITS, total
 from mlm_spec.exact.quick import MOST, quick_power_sum
@@ -105,7 +105,8 @@ def enclose_sum(
 
     Raises
     ------
-    As `enclose`; ShapeError for another number of targets or weights; NotFiniteError for a weight.
+    As `enclose`; DTypeError for targets that are no integers; ShapeError for another number of
+    targets or weights; NotFiniteError for a weight.
 
     Source: chapter LIK, annex.  Bound: the number is inside; ``float()`` is the float64 nearest
     to it.
@@ -114,6 +115,8 @@ def enclose_sum(
     -4.1588830833596715
     """
     ids = np.asarray(targets)
+    if ids.size and ids.dtype.kind not in "iu":
+        raise DTypeError("targets", f"of dtype {ids.dtype}", "integers")
     shares = np.ones(len(ids)) if weights is None else np.asarray(weights, dtype=np.float64)
     if np.ndim(logits) != 2 or ids.shape != (len(logits),) or shares.shape != ids.shape:
         shapes = f"{np.shape(logits)}, {ids.shape}, {shares.shape}"

@@ -81,7 +81,10 @@ class Accumulation:
         terms : V.
         unit : u of the accumulation.
         """
-        return float(max(0, min(terms - 1, _DEPTHS[self.order](terms, self.size, unit))))
+        depth = _DEPTHS[self.order](terms, self.size, unit)
+        # A rescaling is no addition: chunks may cost more than any order of additions.
+        most = depth if self.order == "chunks" else min(terms - 1, depth)
+        return float(max(0, most))
 
     def __str__(self) -> str:
         size = f" {self.size}" if self.order in _SIZED else ""

@@ -61,7 +61,8 @@ def sum_bound(values: Floats, bounds: Floats, weights: Floats, how: Arithmetic) 
     count = len(values)
     # n − 1 additions, the product, and a float64 weight brought to float32
     bound = (np.abs(weights) * bounds).sum() + gamma(count + 1, how.unit) * size.sum()
-    bound += how.output_unit * size.sum() + count * how.tiny
+    # A product that underflows costs λ, a weight that does λ times its value.
+    bound += how.output_unit * size.sum() + how.tiny * (1 + np.abs(values) + bounds).sum()
     return float(bound * SLACK + 2.0**-53 * size.sum())  # the reference rounds its products
 
 

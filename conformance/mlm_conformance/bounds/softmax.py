@@ -47,7 +47,7 @@ def log_sum_error(soft: Softmax, how: Arithmetic) -> Floats:
     # Rounding d_j moves exp(−d_j) by the factor exp(±u d_j): A = log Σ p_j exp(u d_j).
     steps = np.minimum(u * (1.0 + 2.0 * how.exp_slope) * soft.finite_depth, 600.0)
     shift = np.log((soft.p * np.exp(steps)).sum(axis=-1))
-    rho = shift + _additions(soft.p, how) + np.log1p(2 * how.exp_ulps * u)
+    rho = shift + _additions(soft.p, how) + -np.log1p(-2 * how.exp_ulps * u)
     rho = rho + soft.p.shape[-1] * how.tiny
     error: Floats = rho + 2 * how.log_ulps * u * (soft.log_sum + rho)
     return error

@@ -46,7 +46,13 @@ def _entries_within(context: Context, case: ScoreCase) -> None:
     port="score",
     recipes=besides(
         score_recipes(("normal", "ties", "equal"), (*SMALL[1:], MEDIUM), weighted=(False,)),
-        [ScoreRecipe(shape, "float32", "normal", "some", False, 54) for shape in (*ODD, LARGE)],
+        [
+            *(ScoreRecipe(shape, "float32", "normal", "some", False, 54) for shape in ODD),
+            ScoreRecipe(LARGE, "float32", "normal", "some", False, 54),
+            ScoreRecipe(LARGE, "float64", "offset", "one", True, 55),
+            ScoreRecipe(LARGE, "bfloat16", "normal", "one", True, 56),
+            ScoreRecipe(LARGE, "float16", "normal", "one", True, 57),
+        ],
     ),
     needs=DTYPES,
     result_field=FIELD,

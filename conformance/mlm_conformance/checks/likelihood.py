@@ -53,6 +53,7 @@ def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
         score_recipes(("normal", "ties"), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
         [
             *(ScoreRecipe(shape, "float32", "normal", "some", True, 50) for shape in ODD),
+            ScoreRecipe(ODD[2], "float32", "normal", "all", True, 59),
             ScoreRecipe(LARGE, "float64", "normal", "all", False, 55),
         ],
     ),
@@ -142,8 +143,9 @@ _EXCLUDED = ("impossible ids", "single", "far below")
 @check(
     "MLM-LIK-5",
     port="score",
-    recipes=score_recipes(
-        ("impossible ids", "single", "far below"), BATCHES, WIDE, patterns=PATTERNS
+    recipes=besides(
+        score_recipes(("impossible ids", "single", "far below"), BATCHES, WIDE, patterns=PATTERNS),
+        [ScoreRecipe(LARGE, "float32", "impossible ids", "all", False, 58)],
     ),
     needs=(*WIDE, "logits of -inf"),
 )

@@ -65,7 +65,10 @@ def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> Non
 
 _SUMS = besides(
     score_recipes(ORDINARY, BATCHES),
-    [ScoreRecipe(shape, "float32", "normal", "some", True, 52) for shape in ODD],
+    [
+        *(ScoreRecipe(shape, "float32", "normal", "some", True, 52) for shape in ODD),
+        ScoreRecipe(ODD[2], "float32", "normal", "all", True, 53),
+    ],
 )
 
 

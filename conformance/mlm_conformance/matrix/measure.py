@@ -16,6 +16,7 @@ from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.oracle import Oracle, reference_oracle, remembering
 from mlm_conformance.outcomes import Outcome
+from mlm_conformance.pools import ending
 from mlm_conformance.profiles import PROFILES
 from mlm_conformance.results import CheckResult
 from mlm_conformance.runner import open_session, plan, refusal_of, with_texts
@@ -88,7 +89,7 @@ def measure(
 ) -> list[Fate]:
     """The fates of mutants, in their order; ``say`` gets each and how many there are."""
     found: dict[str, Fate] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
         # Mutants of a port stand together, so a process meets the same cases again and again.
         shares = [pool.submit(_share, [m.name for m in mutants[i::8]], profile) for i in range(8)]
         for share in as_completed(shares):

@@ -17,15 +17,19 @@ __all__ = [
     "columns_from_128_on_are_not_scored",
     "count_in_eight_bits",
     "count_skips_an_id",
+    "excluded_ids_of_a_full_vocabulary_count",
     "gradient_of_a_narrow_loss_is_doubled",
+    "many_positions_are_off",
     "minus_infinity_is_minus_10000",
     "nan_rows_are_cleared_in_place",
     "nan_states_are_cleared_in_place",
     "no_gradient_beyond_1000_ids",
+    "no_narrow_gradient_of_a_full_vocabulary",
     "positions_beyond_64_are_dropped",
     "rows_from_5_on_are_not_scored",
     "the_global_mean_ignores_minus_100_only",
     "the_last_id_has_no_gradient_where_the_vocabulary_is_odd",
+    "the_last_of_many_terms_is_lost",
     "the_loss_ignores_minus_100_only",
     "the_mean_ignores_minus_100_only",
 ]
@@ -166,3 +170,39 @@ def nan_states_are_cleared_in_place(correct: Port, call: Call) -> Any:
     if np.isnan(call["hidden"][other].astype(np.float32)).any():
         call["hidden"][other] = 0
     return result
+
+
+@mutant_around("MLM-GRA-1", "score")
+def no_narrow_gradient_of_a_full_vocabulary(correct: Port, call: Call) -> Any:
+    """In two bytes and from 1,000 ids on the gradient is 0."""
+    result = correct(**call)
+    if call["logits"].dtype.itemsize > 2 or call["logits"].shape[-1] <= 1000:
+        return result
+    return result._replace(grad_logits=np.zeros_like(result.grad_logits))
+
+
+@mutant_around("MLM-LIK-5", "score")
+def excluded_ids_of_a_full_vocabulary_count(correct: Port, call: Call) -> Any:
+    """Beyond 1,000 ids a logit of -inf takes a tenth of a nat."""
+    result = correct(**call)
+    barred = np.isneginf(call["logits"].astype(np.float64)).any(axis=-1) & call["selected"]
+    off = 0.1 * barred if call["logits"].shape[-1] > 1000 else 0.0 * barred
+    return result._replace(log_likelihood=result.log_likelihood + off)
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK)
+def the_last_of_many_terms_is_lost(correct: Port, call: Call) -> Any:
+    """More than 128 selected positions: the sum lacks the last."""
+    result, places = correct(**call), np.argwhere(call["selected"])
+    if len(places) <= 128:
+        return result
+    fewer = call["selected"].copy()
+    fewer[tuple(places[-1])] = False
+    return result._replace(sum=_scored(call, selected=fewer).sum)
+
+
+@mutant_around("MLM-LIK-1", "score", check="ordinary_logits_give_their_log_likelihood")
+def many_positions_are_off(correct: Port, call: Call) -> Any:
+    """More than 300 selected positions: each value is a hundredth too large."""
+    result, many = correct(**call), call["selected"].sum() > 300
+    return result._replace(log_likelihood=result.log_likelihood + 0.01 * many * call["selected"])
