@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from exact_cases import STEP, WIDE, two_to
 
 from mlm_spec.exact.powers import LEAST, table
 from mlm_spec.exact.quick import (
@@ -23,13 +24,7 @@ from mlm_spec.exact.quick import (
     scale_between,
 )
 
-WIDE = decimal.Context(prec=70)
-STEP = WIDE.divide(WIDE.ln(Decimal(2)), 4096)
 ROOTS = [WIDE.exp(WIDE.multiply(STEP, i)) for i in range(4096)]
-
-
-def two_to(exponent: float) -> Fraction:
-    return Fraction(2.0**exponent)
 
 
 def exact_power(z: float, shift: int) -> Fraction:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_cases import STEP, WIDE, two_to
 from mlm_conformance import ball
 
 from mlm_spec.exact import enclose, enclose_sum, likelihood, quick
@@ -30,13 +31,6 @@ from mlm_spec.exact.quick import (
     tree,
 )
 from mlm_spec.exact.rounding import nearest
-
-WIDE = decimal.Context(prec=70)
-STEP = WIDE.divide(WIDE.ln(Decimal(2)), 4096)
-
-
-def two_to(exponent: float) -> Fraction:
-    return Fraction(2.0**exponent)
 
 
 def random_room(seed: int, lanes: int) -> Room:

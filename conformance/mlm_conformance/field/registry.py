@@ -36,6 +36,10 @@ class Peer:
     upstream: Mapping[str, str] = field(default_factory=dict)
     not_asked: Mapping[str, str] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, str]:
+        """Who it is, as plain data."""
+        return {n: getattr(self, n) for n in ("name", "title", "target", "about")}
+
 
 #: What is checked.  The rest of chapter ERR asks for the classes and the words of this project's
 #: own errors, which other people's code does not claim; what stays is about bad values, where

@@ -86,10 +86,7 @@ class PeerResult:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "name": self.peer.name,
-            "title": self.peer.title,
-            "target": self.peer.target,
-            "about": self.peer.about,
+            **self.peer.to_json(),
             "upstream": dict(self.peer.upstream),
             "not_asked": dict(self.peer.not_asked),
             "verdict": self.verdict.value,

@@ -70,10 +70,7 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "name": self.peer.name,
-            "title": self.peer.title,
-            "target": self.peer.target,
-            "about": self.peer.about,
+            **self.peer.to_json(),
             "versions": dict(self.versions),
             "problem": self.problem,
             "broken": self.broken,
