@@ -28,7 +28,7 @@ PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 MADE := made-with-python-$(VERSION)
 
-.PHONY: help check test lint types unit reference backends mutants field bench detection soak \
+.PHONY: help check test lint types unit reference wrong backends mutants field bench detection soak \
   verify device clean
 .DEFAULT_GOAL := help
 
@@ -46,7 +46,7 @@ check: $(VENV)/installed-check ## the main job: the PyTorch backend checked on t
 	if [ $$status -ne 0 ]; then echo "mlm-spec check: exit status $$status" >&2; fi; \
 	exit $$status
 
-test: lint types unit reference backends ## everything that .ci/run runs
+test: lint types unit reference wrong backends ## everything that .ci/run runs
 
 lint: $(VENV)/installed-test
 	$(RUN) ruff check .
@@ -61,8 +61,13 @@ unit: $(VENV)/installed-test
 reference: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec verify-reference
 
+wrong: $(VENV)/installed-test
+	$(VENV)/bin/mlm-spec mutants --profile quick -n $(WORKERS)
+	$(VENV)/bin/mlm-spec mutants --profile ci --own --around torch --around jax -n $(WORKERS)
+
 mutants: $(VENV)/installed-test ## which requirement rejects which wrong backend: docs/mutants.md
-	$(VENV)/bin/mlm-spec mutants -n $(WORKERS) --markdown docs/mutants.md --json $(RESULTS)/mutants.json
+	$(VENV)/bin/mlm-spec mutants --profile ci --profile quick --around torch --around jax \
+	  -n $(WORKERS) --markdown docs/mutants.md --json $(RESULTS)/mutants.json
 
 backends: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec check numpy --profile $(PROFILE)

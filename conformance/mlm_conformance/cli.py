@@ -158,6 +158,10 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mutants = commands.add_parser("mutants", help=say, allow_abbrev=False)
     mutants.add_argument("--profile", choices=tuple(PROFILES), action="append")
     mutants.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=2)
+    own = "let each mutant meet only the requirement that it breaks"
+    mutants.add_argument("--own", action="store_true", help=own)
+    around = "also a smaller set of mutants around this backend; repeatable"
+    mutants.add_argument("--around", metavar="BACKEND", action="append", default=[], help=around)
     for form in ("json", "markdown"):
         mutants.add_argument(f"--{form}", metavar="F", help=f"write the matrix as {form} to F")
     mutants.set_defaults(command=_mutants)
@@ -233,12 +237,21 @@ def _mutants(options: argparse.Namespace) -> int:
     _require_extra("mutants")
     from mlm_conformance.matrix import command
     from mlm_conformance.reports.files import require_writable
+    from mlm_conformance.resolve import DeviceMissing, FrameworkMissing, TargetError
 
     for path in (options.json, options.markdown):
         if path is not None:
             require_writable(path)
-    profiles = options.profile or ["quick", "ci"]
-    return command.run(profiles, options.workers, options.json, options.markdown)
+    if options.own and options.markdown is not None:
+        raise BadCallError("--markdown shows whole matrices; --own measures none")
+    asked = (options.profile or ["quick"], options.workers, options.own, options.around)
+    try:
+        return command.run(*asked, options.json, options.markdown)
+    except TargetError as error:
+        raise BadCallError(str(error)) from error
+    except (FrameworkMissing, DeviceMissing) as error:
+        print(f"mlm-spec: NOT RUN: {error}", file=sys.stderr)
+        return 3
 
 
 def _require_extra(command: str) -> None:

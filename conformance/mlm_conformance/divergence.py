@@ -63,6 +63,9 @@ _STAGE_OF_QUANTITY = {
     "inputs": "replace",
     "log_likelihood": "likelihood",
     "grad_logits": "gradient",
+    "grad_hidden": "gradient",
+    "grad_weight": "gradient",
+    "grad_bias": "gradient",
 }
 # A loss is a sum, divided: what it shows of a log-likelihood it shows through both.
 _LOSSES = ("loss", "head_loss")

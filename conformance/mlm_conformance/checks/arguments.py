@@ -18,9 +18,7 @@ __all__: list[str] = []  # importing the module registers its checks
 
 def _untouched(context: Context, port: str, arguments: dict[str, Any]) -> None:
     answer = context.answer(port, arguments)
-    context.require(
-        answer.kind == "result", f"{port} gave no result: {answer.raised or answer.text}"
-    )
+    context.result_of(port, answer)
     context.saw("arguments", len(arguments))
     context.require(not answer.mutated, f"{port} modified {', '.join(answer.mutated)}")
 

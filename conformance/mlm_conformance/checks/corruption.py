@@ -297,6 +297,6 @@ def a_span_shares_the_kind_of_its_start(context: Context, case: MaskCase) -> Non
 )
 def the_callers_arrays_are_not_modified(context: Context, case: MaskCase) -> None:
     answer = context.answer("mask", case.arguments())
-    context.require(answer.kind == "result", answer.text or "mask gave no result")
+    context.result_of("mask", answer)
     context.saw("arguments", 5)
     context.require(not answer.mutated, f"mask modified {', '.join(answer.mutated)}")

@@ -247,7 +247,7 @@ def unselected_logits_are_not_formed(context: Context, case: HeadCase) -> None:
         raise Unmeasurable(f"the memory of {context.device} is not seen from outside")
     context.call("head", case.arguments())  # what a first call sets up is not at issue
     answer = context.answer("head", case.arguments(), measure_memory=True)
-    context.require(answer.kind == "result", answer.text or "head gave no result")
+    context.result_of("head", answer)
     if answer.peak_growth is None:
         raise Unmeasurable("this system does not say what memory a call took")
     context.saw("calls measured")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
 from mlm_conformance.matrix.measure import Fate, measure
 from mlm_conformance.matrix.table import FORMAT, Matrix, markdown
-from mlm_conformance.mutants.library import MUTANTS
+from mlm_conformance.mutants.elsewhere import portable_mutants
+from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.reports.files import write_atomically
 from mlm_spec.text import SPEC_VERSION
 
@@ -18,21 +20,38 @@ __all__ = ["run"]
 
 
 def run(
-    profiles: Sequence[str], workers: int, json_path: str | None, markdown_path: str | None
+    profiles: Sequence[str],
+    workers: int,
+    own: bool,
+    around: Sequence[str],
+    json_path: str | None,
+    markdown_path: str | None,
 ) -> int:
-    """Measure each profile; 0 if every one is good enough, else 1.
+    """Measure each profile; 0 if every matrix is good enough, else 1.
 
     Parameters
     ----------
     profiles : names, the one that is shown in full last.
     workers : processes.
+    own : whether mutants meet only the requirement that they break.
+    around : backends; the smaller set of mutants around each meets what it breaks, in the
+        first of the profiles.
     json_path, markdown_path : where the matrix and the page go; None: nowhere.
+
+    Raises
+    ------
+    UnknownTarget, FrameworkMissing, DeviceMissing, TargetError : a backend cannot be used.
     """
     console = Console()
-    matrices = [_measured(profile, workers) for profile in profiles]
+    elsewhere = {backend: portable_mutants(backend) for backend in around}  # or nothing is run
+    matrices = [_measured(Matrix(profile, (), own), MUTANTS, workers) for profile in profiles]
+    matrices += [
+        _measured(Matrix(profiles[0], (), True, backend), mutants, workers)
+        for backend, mutants in elsewhere.items()
+    ]
     for matrix in matrices:
         dead = len(matrix.fates) - len(matrix.survivors)
-        console.print(f"{matrix.profile}: {dead} of {len(matrix.fates)} killed", highlight=False)
+        console.print(f"{matrix.name}: {dead} of {len(matrix.fates)} killed", highlight=False)
         for fault in matrix.faults:
             console.print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
     if json_path is not None:
@@ -44,12 +63,13 @@ def run(
     return 1 if any(matrix.faults for matrix in matrices) else 0
 
 
-def _measured(profile: str, workers: int) -> Matrix:
+def _measured(empty: Matrix, mutants: Sequence[Mutant], workers: int) -> Matrix:
     shown, clock = Console(stderr=True), time.perf_counter()
 
     def say(done: int, fate: Fate) -> None:
         word = "killed" if fate.is_killed else "SURVIVES"
-        line = f"[{done}/{len(MUTANTS)}] {profile} {fate.mutant}: {word}, first {fate.first}"
+        line = f"[{done}/{len(mutants)}] {empty.name}: {fate.mutant} {word}, first {fate.first}"
         shown.print(f"{line} ({time.perf_counter() - clock:.0f} s)", markup=False, soft_wrap=True)
 
-    return Matrix(profile, tuple(measure(profile, workers, say=say)))
+    found = measure(empty.profile, workers, mutants, empty.own, say=say)
+    return replace(empty, fates=tuple(found))

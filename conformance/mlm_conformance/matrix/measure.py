@@ -26,6 +26,7 @@ from mlm_conformance.trial import recipes_of
 __all__ = ["Fate", "Kill", "fate", "measure"]
 
 _SEED = 0
+_LONGEST = 240  # characters of a message
 _ANSWERS = 4000  # kept by each oracle: the same cases come with every mutant
 
 
@@ -38,6 +39,7 @@ class Kill:
     requirement : its id.
     check : the name of the first of its checks that fails.
     cases : how many cases that check had run, the failing one included.
+    committed : whether the failing case is one that always runs, and not one that is drawn.
     seconds : time that the failing check took.
     said : the message.
     """
@@ -45,6 +47,7 @@ class Kill:
     requirement: str
     check: str
     cases: int
+    committed: bool
     seconds: float
     said: str
 
@@ -85,13 +88,23 @@ def measure(
     profile: str,
     workers: int,
     mutants: Sequence[Mutant] = MUTANTS,
+    own: bool = False,
     say: Callable[[int, Fate], object] = lambda done, found: None,
 ) -> list[Fate]:
-    """The fates of mutants, in their order; ``say`` gets each and how many there are."""
+    """The fates of mutants, in their order.
+
+    Parameters
+    ----------
+    profile : its name.
+    workers : processes.
+    mutants : those that are measured.
+    own : whether each meets only the requirement that it breaks, and not all of its ports.
+    say : gets each fate, and how many there are.
+    """
     found: dict[str, Fate] = {}
     with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
-        # Mutants of a port stand together, so a process meets the same cases again and again.
-        shares = [pool.submit(_share, [m.name for m in mutants[i::8]], profile) for i in range(8)]
+        # A process meets the same cases again and again, and remembers what is right for them.
+        shares = [pool.submit(_share, mutants[i::8], profile, own) for i in range(8)]
         for share in as_completed(shares):
             for one in share.result():
                 found[one.mutant] = one
@@ -99,17 +112,17 @@ def measure(
     return [found[mutant.name] for mutant in mutants]
 
 
-def _share(names: Sequence[str], profile: str) -> list[Fate]:
-    chosen = set(names)
-    return [fate(mutant, profile) for mutant in MUTANTS if mutant.name in chosen]
+def _share(mutants: Sequence[Mutant], profile: str, own: bool) -> list[Fate]:
+    return [fate(mutant, profile, own) for mutant in mutants]
 
 
-def fate(mutant: Mutant, profile: str) -> Fate:
-    """One mutant against every requirement of its ports."""
+def fate(mutant: Mutant, profile: str, own: bool = False) -> Fate:
+    """One mutant against every requirement of its ports, or only its ``own``."""
     clock = time.perf_counter()
     session = open_session(mutant.target, profile=profile, in_process=True, run_seed=_SEED)
     session.oracle = _oracle()
-    checks = [check for check in plan() if check.port in mutant.ports]
+    only = (mutant.requirement,) if own else ()
+    checks = [check for check in plan(only) if check.port in mutant.ports]
     results: dict[str, list[CheckResult]] = {}
     try:
         for check in checks:
@@ -117,8 +130,8 @@ def fate(mutant: Mutant, profile: str) -> Fate:
     finally:
         session.target.close()
     kills = [
-        Kill(name, failed[0].name, failed[0].examples, failed[0].seconds, failed[0].message)
-        for name, found in results.items()
+        _kill(failed[0])
+        for found in results.values()
         if (failed := [result for result in found if result.outcome is Outcome.FAIL])
     ]
     broken = [
@@ -130,6 +143,13 @@ def fate(mutant: Mutant, profile: str) -> Fate:
     _, first = mark_consequences(with_texts(results), checks)
     seconds = time.perf_counter() - clock
     return Fate(mutant.name, mutant.requirement, tuple(kills), first, tuple(broken), seconds)
+
+
+def _kill(failed: CheckResult) -> Kill:
+    (check,) = [c for c in CHECKS if (c.requirement, c.name) == (failed.requirement, failed.name)]
+    committed, said = failed.examples <= len(check.always), failed.message[:_LONGEST]
+    about = (failed.requirement, failed.name, failed.examples, committed)
+    return Kill(*about, round(failed.seconds, 4), said)
 
 
 def _judged(session: Session, check: Check) -> CheckResult:

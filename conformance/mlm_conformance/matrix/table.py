@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlm_conformance.divergence import stage_of
 from mlm_conformance.matrix.measure import Fate, Kill
-from mlm_conformance.matrix.reasons import NEVER_ALONE
+from mlm_conformance.matrix.reasons import NEVER_FIRST
 from mlm_conformance.outcomes import BadCallError
 from mlm_spec import text
 
@@ -19,14 +19,32 @@ FORMAT = "mlm-spec-mutants/1"
 #: The share of mutants that a profile has to kill by what they break.
 LEAST_KILLED: Mapping[str, float] = {"quick": 0.95, "ci": 1.0, "nightly": 1.0}
 LEAST_FIRST = 0.95
+#: High words of seed, epoch and sequence, thresholds, the second word: no luck decides these.
+BY_COMMITTED_CASES = ("MLM-RNG-2", "MLM-RNG-3", "MLM-RNG-5", "MLM-RNG-6")
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The fates of all mutants in one profile."""
+    """The fates of many mutants in one profile.
+
+    Attributes
+    ----------
+    profile : its name.
+    fates : one for each mutant.
+    own : whether each met only the requirement that it breaks.
+    around : the backend that they are around; None: the reference.
+    """
 
     profile: str
     fates: tuple[Fate, ...]
+    own: bool = False
+    around: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The profile, and what else sets it apart."""
+        where = "" if self.around is None else f" around {self.around}"
+        return f"{self.profile}{where}{', own requirement only' if self.own else ''}"
 
     @property
     def survivors(self) -> list[Fate]:
@@ -39,36 +57,57 @@ class Matrix:
         return [fate for fate in self.fates if not _is_placed(fate)]
 
     @property
-    def never_alone(self) -> list[str]:
-        """Requirements without a mutant that only they reject."""
-        alone = {fate.requirement for fate in self.fates if fate.is_killed_alone}
-        return [id for id in _requirements() if id not in alone]
+    def by_luck(self) -> list[Fate]:
+        """Those that only a drawn case kills, where committed ones should."""
+        return [
+            fate
+            for fate in self.fates
+            if fate.requirement in BY_COMMITTED_CASES
+            and fate.is_killed
+            and not any(k.committed for k in fate.kills if k.requirement == fate.requirement)
+        ]
+
+    @property
+    def never_first(self) -> list[str]:
+        """Requirements that are the first divergence of no mutant that breaks them."""
+        first = {fate.requirement for fate in self.fates if fate.first == fate.requirement}
+        return [id for id in _requirements() if id not in first]
 
     @property
     def faults(self) -> list[str]:
         """Why the matrix is not good enough; empty where it is."""
         killed = 1.0 - len(self.survivors) / len(self.fates)
-        placed = 1.0 - len(self.misplaced) / len(self.fates)
-        broken = [f"{fate.mutant}: {why}" for fate in self.fates for why in fate.broken]
-        unsaid = [id for id in self.never_alone if id not in NEVER_ALONE]
         names = ", ".join(fate.mutant for fate in self.survivors)
         return [
             *([f"survivors: {names}"] if killed < LEAST_KILLED[self.profile] else []),
-            *([f"first divergence right for {placed:.1%} only"] if placed < LEAST_FIRST else []),
-            *broken,
-            *(f"{id}: no mutant that only it rejects, and no reason" for id in unsaid),
+            *(f"{fate.mutant}: {why}" for fate in self.fates for why in fate.broken),
+            *(f"{fate.mutant} is killed by a drawn case only" for fate in self.by_luck),
+            *([] if self.own else self._faults_of_order()),
         ]
+
+    def _faults_of_order(self) -> Iterator[str]:
+        placed = 1.0 - len(self.misplaced) / len(self.fates)
+        if placed < LEAST_FIRST:
+            yield f"first divergence right for {placed:.1%} only"
+        for id in self.never_first:
+            if id not in NEVER_FIRST:
+                yield f"{id}: the first divergence of no mutant, and no reason"
+        for id in NEVER_FIRST:
+            if id not in self.never_first:
+                yield f"{id}: the first divergence of a mutant, and a reason why of none"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        about = {"profile": self.profile, "faults": self.faults}
+        about = {"profile": self.profile, "own": self.own, "around": self.around}
         counts = {"mutants": len(self.fates), "survivors": len(self.survivors)}
-        return {**about, **counts, "fates": [asdict(fate) for fate in self.fates]}
+        fates = [asdict(fate) for fate in self.fates]
+        return {**about, "faults": self.faults, **counts, "fates": fates}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Matrix:
         """Read back what `to_json` wrote."""
-        return cls(data["profile"], tuple(_fate(fate) for fate in data["fates"]))
+        fates = tuple(_fate(fate) for fate in data["fates"])
+        return cls(data["profile"], fates, data["own"], data["around"])
 
 
 def _is_placed(fate: Fate) -> bool:
@@ -89,27 +128,29 @@ _PAGE = """# Mutants
 <!-- Written by `mlm-spec mutants --markdown`; edit nothing here. -->
 
 A mutant is a backend with one thing wrong. `make mutants` runs each against every requirement of
-its ports, in process, and writes this page and the whole matrix as
-[JSON](../benchmarks/results/mutants.json). *Killed* means rejected by the requirement that the
-mutant breaks. *Alone* means that no other requirement rejects it. *First* is how often the report
-names that requirement itself as the first divergence. *Cases* is how many cases the rejecting check
-ran, median and most.
+its ports, in process and without shrinking, and writes this page and the whole matrix, requirement
+by mutant, as [JSON](../benchmarks/results/mutants.json). Cases are those of a run with seed 0.
 
 {summary}
 
 ## By requirement
 
-Profile `{profile}`.
+Profile `{profile}`. *Killed* is how many of the mutants that break a requirement it rejects.
+Where a mutant is rejected by several requirements, the report names the first divergence and marks
+those that follow as its consequences: *first* is how often it names this requirement, and *alone*
+how often no other requirement rejects the mutant at all. *Cases* is how many cases the rejecting
+check ran, median and most. *Always with* are the requirements that reject every one of its mutants
+too.
 
-| requirement | mutants | killed | alone | first | cases | by |
-| --- | --- | --- | --- | --- | --- | --- |
+| requirement | mutants | killed | first | alone | cases | always with | by |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-## Requirements that never stand alone
+## Requirements that are never first
 
-For each MUST there is a mutant that only its own tests reject, with these exceptions.
+For each MUST there is a mutant of which it is the first divergence, with these exceptions.
 
-{never_alone}
+{never_first}
 
 ## Where the first divergence is said to be in another stage
 
@@ -120,30 +161,30 @@ The stages are words, selection, replacement, likelihood, sum, gradient, nothing
 
 
 def markdown(matrices: Sequence[Matrix]) -> str:
-    """The page; the last matrix is the one shown in full."""
-    last = matrices[-1]
-    never = [f"- {id}: {NEVER_ALONE.get(id, 'NO REASON')}" for id in last.never_alone]
+    """The page; the last matrix of all requirements is the one shown in full."""
+    last = [matrix for matrix in matrices if not matrix.own][-1]
+    never = [f"- {id}: {NEVER_FIRST.get(id, 'NO REASON')}" for id in last.never_first]
     misplaced = [
         f"- `{fate.mutant}` breaks {fate.requirement} ({stage_of(fate.requirement)}); "
         f"{fate.first} ({stage_of(fate.first or fate.requirement)}) is named"
         for fate in last.misplaced
     ]
     return _PAGE.format(
-        summary="\n".join(_said(matrix) for matrix in matrices),
+        summary="\n".join(map(_said, matrices)),
         profile=last.profile,
         rows="\n".join(_row(last, id) for id in _requirements()),
-        never_alone="\n".join(never) or "None.",
+        never_first="\n".join(never) or "None.",
         misplaced="\n".join(misplaced) or "Nowhere.",
     )
 
 
 def _said(matrix: Matrix) -> str:
     total, dead = len(matrix.fates), len(matrix.fates) - len(matrix.survivors)
+    said = f"- Profile {matrix.name}: {dead} of {total} killed"
+    if matrix.own:
+        return f"{said}."
     right = total - len(matrix.misplaced)
-    return (
-        f"- Profile `{matrix.profile}`: {dead} of {total} killed, "
-        f"stage of the first divergence right for {right} of {total}."
-    )
+    return f"{said}, stage of the first divergence right for {right} of {total}."
 
 
 def _row(matrix: Matrix, id: str) -> str:
@@ -153,11 +194,9 @@ def _row(matrix: Matrix, id: str) -> str:
     own = [kill for fate in mine for kill in fate.kills if kill.requirement == id]
     cases = sorted(kill.cases for kill in own)
     spread = f"{statistics.median_low(cases)}, {cases[-1]}" if cases else ""
-    counts = (
-        len(mine),
-        len(own),
-        sum(fate.is_killed_alone for fate in mine),
-        sum(fate.first == id for fate in mine),
-    )
+    first = sum(fate.first == id for fate in mine)
+    counts = (len(mine), len(own), first, sum(fate.is_killed_alone for fate in mine))
+    companions = set.intersection(*({kill.requirement for kill in fate.kills} for fate in mine))
+    others = ", ".join(other[4:] for other in _requirements() if other in companions - {id})
     checks = ", ".join(f"`{name}`" for name in dict.fromkeys(kill.check for kill in own))
-    return f"| {id} | {' | '.join(map(str, counts))} | {spread} | {checks} |"
+    return f"| {id} | {' | '.join(map(str, counts))} | {spread} | {others} | {checks} |"

@@ -31,6 +31,7 @@ __all__ = [
     "a_masker_that_draws_random_ids_anyway",
     "a_masker_that_draws_special_ids",
     "a_masker_whose_labels_are_its_inputs",
+    "a_pool_of_one_is_not_drawn_from",
     "a_span_has_kinds_by_token",
     "a_special_first_piece_decides_the_kind",
     "a_tenth_is_masked_anyway",
@@ -346,3 +347,13 @@ def eligibility_is_used_up(correct: Port, call: Call) -> Any:
     batch = correct(**call)
     call["eligible"][batch.selected] = False
     return batch
+
+
+@mutant_around("MLM-COR-6", "mask")
+def a_pool_of_one_is_not_drawn_from(correct: Port, call: Call) -> Any:
+    """From a pool of one id nothing is drawn: the token stays."""
+    batch, policy = correct(**call), call["policy"]
+    if policy.pool_size != 1:
+        return batch
+    shown = np.where(batch.inputs == policy.mask_id, batch.inputs, call["tokens"])
+    return batch._replace(inputs=shown.astype(batch.inputs.dtype))

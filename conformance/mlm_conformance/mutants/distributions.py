@@ -159,15 +159,22 @@ def random_ids_by_remainder(correct: Port, call: Call) -> Any:
 
 
 def _joined(call: Call, answer: Any, apart: int) -> Any:
-    """Each column has the decision of the one so many before it, pair by pair."""
+    """Each candidate has the decision of the one so many columns before it, pair by pair."""
     inputs, labels = (array.copy() for array in answer)
-    columns = labels.shape[2]
-    right = [c for c in range(apart, columns) if c // apart % 2]
+    tokens = np.broadcast_to(call["tokens"], inputs.shape)
+    able = call["eligible"] & ~np.isin(call["tokens"], call["policy"].special_ids)
+    right = [c for c in range(apart, labels.shape[2]) if c // apart % 2]
     left = [c - apart for c in right]
-    chosen = labels[:, :, left] != -100
-    tokens = np.broadcast_to(call["tokens"], inputs.shape)[:, :, right]
-    inputs[:, :, right] = np.where(chosen, call["policy"].mask_id, tokens)
-    labels[:, :, right] = np.where(chosen, tokens, -100)
+    pairs = able[:, left] & able[:, right]
+    before, after = labels[:, :, left] != -100, labels[:, :, right] != -100
+    kept = inputs[:, :, left] == tokens[:, :, left]
+    alike = np.where(kept, tokens[:, :, right], inputs[:, :, left])
+    for where, shown, label in (
+        (pairs & before & ~after, alike, tokens[:, :, right]),
+        (pairs & ~before & after, tokens[:, :, right], -100),
+    ):
+        inputs[:, :, right] = np.where(where, shown, inputs[:, :, right])
+        labels[:, :, right] = np.where(where, label, labels[:, :, right])
     return inputs, labels
 
 

@@ -17,7 +17,9 @@ __all__ = [
     "every_position_has_the_mean_weight",
     "excluded_ids_are_smoothed",
     "excluded_ids_have_a_gradient_of_nan",
+    "excluded_ids_share_a_trace",
     "gradient_in_float32",
+    "gradient_is_always_float64",
     "gradient_is_zero",
     "gradient_of_the_loss",
     "gradient_of_the_selected_rows_only",
@@ -221,3 +223,22 @@ def gradient_of_the_selected_rows_only(correct: Port, call: Call) -> Any:
     """The gradient has a row for each selected position, and none for the others."""
     result = correct(**call)
     return result._replace(grad_logits=result.grad_logits[call["selected"]])
+
+
+@mutant_around("MLM-GRA-5", "score")
+def excluded_ids_share_a_trace(correct: Port, call: Call) -> Any:
+    """Two ids of logit -inf have gradients that are tiny and add up to 0."""
+    result = correct(**call)
+    excluded = np.isneginf(call["logits"].astype(np.float64)) & call["selected"][..., None]
+    order = np.cumsum(excluded, axis=-1)
+    trace = np.finfo(np.float32).tiny * excluded
+    both = excluded.sum(axis=-1, keepdims=True) >= 2
+    signed = np.where(order == 1, trace, np.where(order == 2, -trace, 0.0)) * both
+    return result._replace(grad_logits=result.grad_logits + signed.astype(result.grad_logits.dtype))
+
+
+@mutant_around("MLM-GRA-7", "score")
+def gradient_is_always_float64(correct: Port, call: Call) -> Any:
+    """The gradient is float64 whatever the logits are."""
+    result = correct(**call)
+    return result._replace(grad_logits=result.grad_logits.astype(np.float64))

@@ -31,12 +31,15 @@ __all__ = [
     "narrow_differences_stay_narrow",
     "narrow_logits_are_summed_in_bfloat16",
     "narrow_logits_are_summed_in_float16",
+    "nats_end_at_minus_100",
+    "near_certainty_is_certainty",
     "one_hot_times_log_softmax",
     "one_id_is_a_sigmoid",
     "p_clipped_at_1e_7",
     "p_clipped_below_1",
     "shifted_only_against_overflow",
     "softmax_without_max_shift",
+    "the_last_id_cannot_lead",
     "the_sum_is_rounded_to_bfloat16",
     "two_ids_are_a_sigmoid",
     "unselected_positions_are_minus_infinity",
@@ -315,3 +318,35 @@ def axes_of_one_are_squeezed(correct: Port, call: Call) -> Any:
     if call["selected"].size > 1:
         return result
     return result._replace(log_likelihood=np.zeros((1, 1)), sum=np.float64(0.0))
+
+
+@mutant_around("MLM-LIK-3", "score", check=_IMPROBABLE)
+def nats_end_at_minus_100(correct: Port, call: Call) -> Any:
+    """Wide logits: a log-likelihood below -100 is -100, as in a well-known binary loss."""
+    result = correct(**call)
+    if call["logits"].dtype.name not in ("float32", "float64"):
+        return result
+    return result._replace(log_likelihood=np.maximum(result.log_likelihood, -100.0))
+
+
+@mutant_around("MLM-LIK-4", "score", check=_CERTAIN)
+def near_certainty_is_certainty(correct: Port, call: Call) -> Any:
+    """Above -1e-3 nats a log-likelihood is 0, where there are more than two ids."""
+    result = correct(**call)
+    nats = result.log_likelihood
+    near = (nats > -1e-3) & (call["logits"].shape[-1] > 2)
+    return result._replace(log_likelihood=np.where(near, np.zeros_like(nats), nats))
+
+
+@mutant("MLM-LIK-6", "score", check="the_whole_vocabulary_counts")
+def the_last_id_cannot_lead(**call: Any) -> Any:
+    """In a large vocabulary the last id is left out where it has the largest logit of all."""
+
+    def value(logits: Any, targets: Any) -> Any:
+        last = logits.shape[-1] - 1
+        leads = (logits.argmax(axis=-1) == last) & (targets != last) & (last > 1000)
+        logits = logits.copy()
+        logits[leads, last] = -np.inf
+        return log_likelihood(logits, targets)
+
+    return scored_with(call, value)

@@ -20,6 +20,7 @@ __all__ = [
     "gradient_of_nothing_is_nan",
     "logits_of_the_position_before",
     "mean_in_place_of_the_sum",
+    "odd_columns_count_a_little_more",
     "positions_beyond_a_multiple_of_8_are_dropped",
     "selected_is_what_changed",
     "sum_in_bits",
@@ -214,3 +215,12 @@ def sums_are_always_float32(correct: Port, call: Call) -> Any:
     """The sum of float64 logits is kept in float32."""
     result = correct(**call)
     return result._replace(sum=np.float32(result.sum))
+
+
+@mutant_around("MLM-OBJ-6", "score")
+def odd_columns_count_a_little_more(correct: Port, call: Call) -> Any:
+    """Odd columns have a thousandth more weight, so that whole rows still add up."""
+    odd = np.arange(call["selected"].shape[1]) % 2
+    weights = np.ones(call["selected"].shape) if call["weights"] is None else call["weights"]
+    changed = (weights * (1.0 + odd / 1000.0)).astype(weights.dtype)
+    return correct(**call)._replace(sum=correct(**{**call, "weights": changed}).sum)

@@ -20,7 +20,15 @@ from typing import Any
 from mlm_conformance.mutants.correct import CORRECT, SUM
 from mlm_spec import InputError, MlmSpecError
 
-__all__ = ["REGISTERED", "Mutant", "mutant", "mutant_around", "mutant_with_state"]
+__all__ = [
+    "REGISTERED",
+    "WRAPPERS",
+    "Mutant",
+    "mutant",
+    "mutant_around",
+    "mutant_with_state",
+    "wrapped",
+]
 
 Port = Callable[..., Any]
 
@@ -51,6 +59,8 @@ class Mutant:
 
 
 REGISTERED: list[Mutant] = []
+#: The functions of `mutant_around`, by name.
+WRAPPERS: dict[str, Port] = {}
 
 
 def mutant(
@@ -89,11 +99,17 @@ def mutant_around(
 
     def register(function: Port) -> Any:
         _register(function, requirement, ports, check, url)
-        correct = CORRECT[reduction or SUM]
-        around = _around if requirement.startswith("MLM-ERR") else _around_good_calls
-        return _backend({p: around(function, getattr(correct, p)) for p in ports}, reduction)
+        WRAPPERS[function.__name__] = function
+        return wrapped(REGISTERED[-1], CORRECT[reduction or SUM], reduction)
 
     return register
+
+
+def wrapped(mutant: Mutant, backend: object, reduction: str | None) -> SimpleNamespace:
+    """The mistake of a mutant made with ``mutant_around``, around a correct backend."""
+    around = _around if mutant.requirement.startswith("MLM-ERR") else _around_good_calls
+    wrong = {p: around(WRAPPERS[mutant.name], getattr(backend, p)) for p in mutant.ports}
+    return _backend(wrong, reduction)
 
 
 def mutant_with_state(

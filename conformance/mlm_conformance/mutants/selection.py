@@ -20,7 +20,7 @@ from mlm_conformance.mutants.inside import (
     words_by,
 )
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around
-from mlm_spec import FixedCount, MaskingPolicy, Span, Stream, masking, selection
+from mlm_spec import Bernoulli, FixedCount, MaskingPolicy, Span, Stream, masking, selection
 from mlm_spec.selection import Source
 from mlm_spec.thresholds import below
 
@@ -33,6 +33,7 @@ __all__ = [
     "a_masker_that_selects_special_ids",
     "a_rate_of_1_selects_nothing",
     "a_special_first_piece_decides",
+    "bernoulli_ends_at_column_512",
     "eligibility_is_not_looked_at",
     "equal_words_go_by_column",
     "halves_go_to_even",
@@ -383,3 +384,13 @@ def only_candidates_start_spans(**call: Any) -> Any:
         return covered(source, law, *key, may_start=lambda start: is_there(source, able, start))
 
     return selected_with(call, span_anchor=anchor)
+
+
+@mutant_around("MLM-SEL-2", "mask")
+def bernoulli_ends_at_column_512(correct: Port, call: Call) -> Any:
+    """Under a Bernoulli law nothing is selected from column 512 on."""
+    if not isinstance(call["policy"].selection, Bernoulli):
+        return correct(**call)
+    eligible = call["eligible"].copy()
+    eligible[:, 512:] = False
+    return correct(**{**call, "eligible": eligible})

@@ -1,0 +1,184 @@
+"""The kill matrix: what it takes for a fault, and that what is committed has none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from mlm_conformance.cli import main
+from mlm_conformance.matrix import reasons, table
+from mlm_conformance.matrix.measure import Fate, Kill, fate
+from mlm_conformance.matrix.table import Matrix, markdown
+from mlm_conformance.mutants.elsewhere import around, is_portable, portable_mutants
+from mlm_conformance.mutants.library import MUTANTS
+
+from mlm_spec import text
+
+MUSTS = [requirement.id for requirement in text.load() if requirement.level == "MUST"]
+RECORD = json.loads((ROOT / "benchmarks/results/mutants.json").read_text("utf-8"))
+COMMITTED = [Matrix.from_json(data) for data in RECORD["profiles"]]
+
+
+def kill(requirement: str, committed: bool = True) -> Kill:
+    return Kill(requirement, "a_check", 3, committed, 0.1, "it is 2, should be 1")
+
+
+def a_fate(requirement: str, *kills: Kill, first: str | None = None) -> Fate:
+    first = first or (kills[0].requirement if kills else None)
+    return Fate(f"wrong_{requirement}", requirement, kills, first, (), 0.2)
+
+
+def good() -> list[Fate]:
+    """One mutant for each requirement, rejected by it; none for those that are never first."""
+    return [a_fate(id, kill(id)) for id in MUSTS if id not in reasons.NEVER_FIRST]
+
+
+def changed(requirement: str, fate: Fate) -> Matrix:
+    fates = [fate if one.requirement == requirement else one for one in good()]
+    return Matrix("ci", tuple(fates))
+
+
+def test_a_matrix_in_which_all_is_well_has_no_fault() -> None:
+    assert Matrix("ci", tuple(good())).faults == []
+
+
+def test_a_survivor_is_a_fault() -> None:
+    matrix = changed("MLM-SEL-1", a_fate("MLM-SEL-1"))
+    assert "survivors: wrong_MLM-SEL-1" in matrix.faults
+    assert [one.mutant for one in matrix.survivors] == ["wrong_MLM-SEL-1"]
+
+
+def test_a_mutant_that_another_requirement_rejects_survives() -> None:
+    matrix = changed("MLM-SEL-1", a_fate("MLM-SEL-1", kill("MLM-SEL-2")))
+    assert "survivors: wrong_MLM-SEL-1" in matrix.faults
+
+
+def test_quick_may_miss_one_in_twenty_and_ci_none() -> None:
+    fates = good() * 2
+    missed = [*fates, a_fate("MLM-SEL-1", first="MLM-SEL-1")]
+    assert Matrix("quick", tuple(missed)).faults == []
+    assert Matrix("ci", tuple(missed)).faults != []
+    many = [replace(one, kills=()) for one in fates[: len(fates) // 10]]
+    assert Matrix("quick", tuple([*fates, *many])).faults != []
+
+
+def test_a_requirement_that_is_never_first_is_a_fault() -> None:
+    late = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"), first="MLM-SEL-2")
+    said = "MLM-SEL-1: the first divergence of no mutant, and no reason"
+    assert changed("MLM-SEL-1", late).faults == [said]
+
+
+def test_a_reason_that_is_not_needed_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "NEVER_FIRST", {**reasons.NEVER_FIRST, "MLM-SEL-1": "it is so"})
+    said = "MLM-SEL-1: the first divergence of a mutant, and a reason why of none"
+    assert Matrix("ci", tuple(good())).faults == [said]
+
+
+def test_a_first_divergence_in_another_stage_is_counted() -> None:
+    fates = good()
+    wrong = [replace(one, first="MLM-ERR-1") for one in fates if "SEL" in one.requirement]
+    matrix = Matrix("ci", tuple([*fates, *wrong]))
+    assert len(matrix.misplaced) == len(wrong)
+    assert any("first divergence right for" in fault for fault in matrix.faults)
+
+
+def test_a_check_that_breaks_is_a_fault() -> None:
+    broken = replace(a_fate("MLM-SEL-1", kill("MLM-SEL-1")), broken=("a_check: ValueError: 3",))
+    said = "wrong_MLM-SEL-1: a_check: ValueError: 3"
+    assert changed("MLM-SEL-1", broken).faults == [said]
+
+
+@pytest.mark.parametrize("requirement", table.BY_COMMITTED_CASES)
+def test_luck_is_a_fault_where_committed_cases_should_decide(requirement: str) -> None:
+    lucky = a_fate(requirement, kill(requirement, committed=False))
+    said = f"wrong_{requirement} is killed by a drawn case only"
+    assert changed(requirement, lucky).faults == [said]
+
+
+def test_luck_is_none_elsewhere() -> None:
+    assert changed("MLM-SEL-1", a_fate("MLM-SEL-1", kill("MLM-SEL-1", False))).faults == []
+
+
+def test_a_matrix_of_own_requirements_says_nothing_of_order() -> None:
+    late = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), first="MLM-ERR-1")
+    assert replace(changed("MLM-SEL-1", late), own=True).faults == []
+
+
+def test_a_mutant_is_measured() -> None:
+    mutant = next(m for m in MUTANTS if m.name == "weights_do_nothing")
+    found = fate(mutant, "quick", own=True)
+    assert found.is_killed
+    assert found.first == "MLM-OBJ-2"
+    assert [kill.committed for kill in found.kills] == [True]
+    whole = fate(mutant, "quick")
+    assert {kill.requirement for kill in whole.kills} > {"MLM-OBJ-2"}
+
+
+def test_the_committed_matrices_have_every_mutant_and_no_fault() -> None:
+    names = [(one.profile, one.own, one.around) for one in COMMITTED]
+    assert names[:2] == [("ci", False, None), ("quick", False, None)]
+    assert {one.around for one in COMMITTED if one.around} == {"torch", "jax"}
+    for matrix in COMMITTED:
+        assert matrix.faults == [], matrix.name
+        if matrix.around is None:
+            assert [fate.mutant for fate in matrix.fates] == [m.name for m in MUTANTS]
+
+
+def test_the_committed_page_is_that_of_the_matrices() -> None:
+    assert (ROOT / "docs/mutants.md").read_text("utf-8") == markdown(COMMITTED)
+
+
+def test_a_matrix_goes_to_json_and_back() -> None:
+    for matrix in COMMITTED:
+        assert Matrix.from_json(json.loads(json.dumps(matrix.to_json()))) == matrix
+
+
+# --- around other backends
+
+
+def test_what_reaches_into_the_reference_is_not_portable() -> None:
+    portable = {mutant.name for mutant in MUTANTS if is_portable(mutant)}
+    assert {"gradient_of_the_loss", "targets_are_the_inputs"} <= portable
+    inside = {"seed_cut_to_32_bits", "log_of_the_softmax", "special_ids_are_selected"}
+    assert not inside & portable
+
+
+def test_the_smaller_set_has_one_mutant_for_a_requirement_and_its_ports() -> None:
+    chosen = portable_mutants("numpy")
+    assert len({(mutant.requirement, mutant.ports) for mutant in chosen}) == len(chosen)
+    assert {mutant.requirement for mutant in chosen} >= {"MLM-OBJ-2", "MLM-COR-1", "MLM-HED-3"}
+
+
+def test_a_mutant_around_another_backend_is_that_backend_made_wrong() -> None:
+    wrong = around.torch.gradient_of_the_loss
+    assert set(vars(wrong)) == {"score", "loss_reduction"}
+    mutant = next(m for m in portable_mutants("torch") if m.name == "gradient_of_the_loss")
+    assert fate(mutant, "quick", own=True).is_killed
+
+
+@pytest.mark.parametrize("name", ["seed_cut_to_32_bits", "no_such_mutant"])
+def test_what_is_not_portable_is_no_target(name: str) -> None:
+    assert not hasattr(around.numpy, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--own", "--markdown", "page.md"], "--own measures none"),
+        (["--around", "no_such_backend"], "no backend is called 'no_such_backend'"),
+    ],
+)
+def test_a_bad_call_measures_nothing(
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["mutants", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
