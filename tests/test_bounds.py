@@ -209,6 +209,38 @@ def test_lost_terms_alone_can_reach_a_good_part_of_the_bound() -> None:
     assert 0.5 * limit < lost <= limit
 
 
+def running_maximum(z: Any, ulps: int) -> float:
+    """log Σ exp z in float32, id by id relative to the largest so far, by an exp that is low."""
+
+    def low_exp(x: np.float32) -> np.float32:
+        value = np.exp(x, dtype=np.float32)
+        return np.float32(value - ulps * np.spacing(value)) if x < 0 else value
+
+    top, total = z[0], np.float32(1.0)
+    for value in z[1:]:
+        new = max(top, value)
+        total = np.float32(np.float32(total * low_exp(top - new)) + low_exp(value - new))
+        top = new
+    return float(top) + float(np.log(np.float64(total)))
+
+
+def test_rescaling_costs_more_than_an_addition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits that rise by tiny steps, so that every addition comes with a rescaling."""
+    z = np.full(30522, -300.0, np.float32)
+    z[-400:] = np.arange(400) / 2.0**12
+    wide = z.astype(np.float64)
+    top = wide.max()
+    error = abs(running_maximum(z, 3) - (top + np.log(np.exp(wide - top).sum())))
+
+    def limit() -> float:
+        """For the last id, whose logit is the largest: the error is that of log S."""
+        return float(value_bound(z[None], np.array([30521]), arithmetic("float32"))[0])
+
+    assert error <= limit()
+    monkeypatch.setattr("mlm_conformance.bounds.softmax._RESCALED", 1)
+    assert error > limit()
+
+
 def test_a_head_of_a_declared_class_has_a_narrower_bound() -> None:
     rng = np.random.default_rng(0)
     hidden, weight = rng.normal(size=(3, 4)), rng.normal(size=(500, 4))

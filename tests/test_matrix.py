@@ -62,7 +62,7 @@ def test_quick_may_miss_one_in_twenty_and_ci_none() -> None:
     assert Matrix("quick", tuple(missed)).faults == []
     assert Matrix("ci", tuple(missed)).faults != []
     many = [replace(one, kills=()) for one in fates[: len(fates) // 10]]
-    assert Matrix("quick", tuple([*fates, *many])).faults != []
+    assert Matrix("quick", (*fates, *many)).faults != []
 
 
 def test_a_requirement_that_is_never_first_is_a_fault() -> None:
@@ -80,7 +80,7 @@ def test_a_reason_that_is_not_needed_is_a_fault(monkeypatch: pytest.MonkeyPatch)
 def test_a_first_divergence_in_another_stage_is_counted() -> None:
     fates = good()
     wrong = [replace(one, first="MLM-ERR-1") for one in fates if "SEL" in one.requirement]
-    matrix = Matrix("ci", tuple([*fates, *wrong]))
+    matrix = Matrix("ci", (*fates, *wrong))
     assert len(matrix.misplaced) == len(wrong)
     assert any("first divergence right for" in fault for fault in matrix.faults)
 
