@@ -155,7 +155,7 @@ def test_every_mutant_says_in_one_sentence_what_is_wrong() -> None:
     for mutant in MUTANTS:
         assert mutant.about.endswith("."), mutant.name
         assert ". " not in mutant.about, mutant.name
-        assert mutant.url is None or mutant.url.startswith("https://"), mutant.name
+        assert all(url.startswith("https://") for url in mutant.urls), mutant.name
 
 
 def test_every_reduction_has_a_correct_backend() -> None:

@@ -47,7 +47,7 @@ def a_check(requirement: str, name: str = "holds", port: str = "score") -> Check
 
 def a_mutant(requirement: str, *ports: str, check: str | None = None) -> Mutant:
     about = "Something is wrong."
-    return Mutant("wrong", "module:wrong", requirement, ports or ("score",), about, None, check)
+    return Mutant("wrong", "module:wrong", requirement, ports or ("score",), about, (), check)
 
 
 def unexercised(ids: Iterable[str], checks: Iterable[Check]) -> set[str]:

@@ -33,7 +33,7 @@ from mlm_conformance.checks.common import (
 
 __all__: list[str] = []  # importing the module registers its checks
 
-_PORTS = ("mask", "score", "head")
+_PORTS = ("mask", "score", "head", "loss")
 _UNCHECKED = ("random_words", *STEPS)
 _STATIC = ("MLM-ERR-1", "MLM-ERR-2")  # what these refuse too
 _ERRORS = {
@@ -51,7 +51,7 @@ _ERRORS = {
 def _refused(context: Context, case: BadCallCase) -> None:
     """The documented error, and no other; no answer."""
     context.saw("bad calls")
-    answer = context.answer(case.port, case.arguments)
+    answer = context.answer(case.port, _arguments(context, case))
     if answer.kind == "result":
         raise Violation(f"{case.about}: {case.port} gave a result, should raise {case.error}")
     if answer.kind == "malformed":
@@ -64,10 +64,21 @@ def _refused(context: Context, case: BadCallCase) -> None:
     )
 
 
+def _arguments(context: Context, case: BadCallCase) -> dict[str, Any]:
+    """Those of the case; a loss per num_items gets one."""
+    items = {"num_items": 2} if context.loss_reduction == "sum/num_items" else {}
+    return {**case.arguments, **items} if case.port == "loss" else case.arguments
+
+
 def _calls_of(port: str) -> tuple[BadCallCase, ...]:
     if port == "random_words":
         return bad_word_calls()
-    return bad_step_calls(port) if port in STEPS else (*bad_calls(port), *further_bad_calls(port))
+    return bad_step_calls(port) if port in STEPS else (*_plain(port), *further_bad_calls(port))
+
+
+def _plain(port: str) -> tuple[BadCallCase, ...]:
+    """The bad calls of a port, but for the loss of nothing: MLM-OBJ-11 has that."""
+    return tuple(case for case in bad_calls(port) if case.error != "EmptySelectionError")
 
 
 def _register_refusals() -> None:
@@ -124,7 +135,7 @@ def policies_are_validated(context: Context, case: PolicyCase) -> None:
 
 def _some(port: str) -> list[Fixed]:
     """One bad call of each error, and every seventh of the rest."""
-    calls = bad_calls(port)
+    calls = _plain(port)
     first = {case.error: case for case in reversed(calls)}
     return [Fixed(case) for case in (*first.values(), *calls[::7])]
 
@@ -132,19 +143,20 @@ def _some(port: str) -> list[Fixed]:
 def _unharmed(context: Context, case: BadCallCase) -> None:
     """Arguments as they were, and the next good call answers as the one before."""
     context.saw("bad calls")
-    before = context.call(case.port, case.good)
-    answer = context.answer(case.port, case.arguments)
+    good = _arguments(context, replace(case, arguments=case.good))
+    before = context.call(case.port, good)
+    answer = context.answer(case.port, _arguments(context, case))
     context.require(
         not answer.mutated, f"{case.about}: {case.port} modified {', '.join(answer.mutated)}"
     )
-    after = context.call(case.port, case.good)
+    after = context.call(case.port, good)
     for name in before:
         context.equal(f"{name} of a good call after {case.about}", after[name], before[name])
 
 
 def _explained(context: Context, case: BadCallCase) -> None:
     """Where, got and expected are said, and the message has them all."""
-    answer = context.answer(case.port, case.arguments)
+    answer = context.answer(case.port, _arguments(context, case))
     if answer.kind != "raised" or answer.raised is None:
         raise Violation(f"{case.about}: {case.port} raised nothing")
     context.saw("messages")
@@ -169,8 +181,7 @@ def _register_for_each_port() -> None:
         for port in _PORTS:
             recipes = _some(port)
             if judge_of is _explained:
-                calls = (*bad_calls(port), *further_bad_calls(port))
-                recipes = [Fixed(case) for case in calls]
+                recipes = [Fixed(case) for case in _calls_of(port)]
             judge = _judge_named(name.format(port), judge_of)
             check(requirement, port=port, recipes=table(recipes), needs=(needs,), theorem=True)(
                 judge

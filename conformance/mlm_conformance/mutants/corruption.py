@@ -37,6 +37,7 @@ __all__ = [
     "a_tenth_is_masked_anyway",
     "an_id_past_the_last_is_drawn",
     "eligibility_is_used_up",
+    "evaluation_sees_the_tokens",
     "nothing_is_kept",
     "originals_below_the_first_threshold",
     "padding_is_corrupted",
@@ -357,3 +358,9 @@ def a_pool_of_one_is_not_drawn_from(correct: Port, call: Call) -> Any:
         return batch
     shown = np.where(batch.inputs == policy.mask_id, batch.inputs, call["tokens"])
     return batch._replace(inputs=shown.astype(batch.inputs.dtype))
+
+
+@mutant_around("MLM-COR-4", "mask", check=_WEIGHT_1, url=f"{_HF}/pull/1633")
+def evaluation_sees_the_tokens(correct: Port, call: Call) -> Any:
+    """Positions are selected, and the inputs are the tokens."""
+    return correct(**call)._replace(inputs=call["tokens"].copy())

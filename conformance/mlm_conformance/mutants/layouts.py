@@ -14,7 +14,9 @@ from mlm_spec import MaskingPolicy, masking, selection
 from mlm_spec.selection import Source
 
 __all__ = [
+    "a_sentence_is_one_word",
     "columns_from_512_on_are_not_masked",
+    "first_pieces_belong_to_the_word_before",
     "sequences_are_told_apart_by_their_low_word",
     "the_mask_id_is_never_selected",
     "word_ids_are_cut_to_16_bits",
@@ -94,3 +96,20 @@ def words_with_a_negative_id_are_alone(correct: Port, call: Call) -> Any:
 def word_ids_are_cut_to_16_bits(correct: Port, call: Call) -> Any:
     """Words whose ids are 2¹⁶ apart are one word."""
     return _with_words(correct, call, lambda words: (words % 2**16).astype(np.int32))
+
+
+@mutant_around("MLM-SEL-7", "mask", url="https://github.com/huggingface/transformers/pull/39485")
+def a_sentence_is_one_word(correct: Port, call: Call) -> Any:
+    """Pieces that touch are one word, and in this text all of them touch."""
+    return _with_words(correct, call, np.zeros_like)
+
+
+@mutant_around(
+    "MLM-SEL-6",
+    "mask",
+    url="https://github.com/NVIDIA/NeMo/blob/8cfedd7203/nemo/collections/nlp/data/"
+    "language_modeling/lm_bert_dataset.py",
+)
+def first_pieces_belong_to_the_word_before(correct: Port, call: Call) -> Any:
+    """The mark of a word's first piece is read as that of a continuation."""
+    return _with_words(correct, call, lambda words: np.roll(words, 1, axis=1))

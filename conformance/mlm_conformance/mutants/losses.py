@@ -15,6 +15,7 @@ __all__ = [
     "a_term_of_all_hidden_states",
     "an_empty_micro_batch_is_refused",
     "divides_by_the_rows",
+    "every_device_divides_by_the_global_count",
     "gradient_drops_num_items",
     "gradient_is_that_of_the_sum",
     "gradient_of_a_loss_points_upwards",
@@ -43,6 +44,7 @@ __all__ = [
 
 Call = dict[str, Any]
 _HF = "https://github.com/huggingface/transformers"
+_BIO = "https://github.com/NVIDIA/bionemo-framework/commit"
 
 
 def _count(call: Call) -> int:
@@ -83,7 +85,17 @@ def mean_over_all_positions(correct: Port, call: Call) -> Any:
     return value * share, (gradient * share).astype(gradient.dtype)
 
 
-@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN, url=f"{_HF}/issues/34242")
+@mutant_around(
+    "MLM-OBJ-8",
+    "loss",
+    reduction=MEAN,
+    url=(
+        f"{_HF}/issues/34242",
+        f"{_HF}/pull/34283",
+        f"{_HF}/pull/18297",
+        f"{_HF}/issues/39241",
+    ),
+)
 def mean_of_row_means(correct: Port, call: Call) -> Any:
     """The means of the rows are averaged, whatever their counts."""
     _, gradient = correct(**call)
@@ -138,7 +150,9 @@ def divides_by_the_rows(correct: Port, call: Call) -> Any:
     return correct(**{**call, "num_items": len(call["labels"])})
 
 
-@mutant_around("MLM-OBJ-9", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/39648")
+@mutant_around(
+    "MLM-OBJ-9", "loss", reduction=NUM_ITEMS, url=(f"{_HF}/issues/39648", f"{_BIO}/9eeb409d0")
+)
 def scaled_by_the_parallel_ranks(correct: Port, call: Call) -> Any:
     """The loss is multiplied by the number of devices that share one model."""
     value, gradient = correct(**call)
@@ -167,7 +181,12 @@ def head_loss_gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
     return {**result, "grad_weight": result["grad_weight"] * call["num_items"]}
 
 
-@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
+@mutant_around(
+    "MLM-OBJ-10",
+    "loss",
+    reduction=NUM_ITEMS,
+    url=(f"{_HF}/issues/47688", f"{_HF}/issues/38982"),
+)
 def num_items_is_dropped(correct: Port, call: Call) -> Any:
     """The global count is taken and not used: the loss is the mean of the call."""
     return correct(**{**call, "num_items": _count(call)})
@@ -181,7 +200,17 @@ def gradient_drops_num_items(correct: Port, call: Call) -> Any:
     return value, correct(**{**call, "num_items": own})[1]
 
 
-@mutant_around("MLM-OBJ-11", "loss", reduction=MEAN, url=f"{_HF}/issues/16711")
+@mutant_around(
+    "MLM-OBJ-11",
+    "loss",
+    reduction=MEAN,
+    url=(
+        f"{_HF}/issues/16711",
+        "https://github.com/NVIDIA-NeMo/Speech/pull/5424",
+        "https://github.com/AnswerDotAI/ModernBERT/issues/163",
+        f"{_BIO}/2aac67e20",
+    ),
+)
 def mean_of_nothing_is_nan(correct: Port, call: Call) -> Any:
     """A mean over nothing is 0/0."""
     return (
@@ -254,3 +283,10 @@ def head_loss_of_nothing_is_refused(correct: Port, call: Call) -> Any:
     if not _count(call):
         raise EmptySelectionError("the count of selected positions", 0, "1 or more")
     return correct(**call)
+
+
+@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/37474")
+def every_device_divides_by_the_global_count(correct: Port, call: Call) -> Any:
+    """Each of two devices divides by the global count, and the mean over them divides again."""
+    value, gradient = correct(**call)
+    return value / 2, gradient / 2

@@ -44,7 +44,7 @@ class Mutant:
     requirement : the id of what it breaks.
     ports : the methods it has; each of them breaks the requirement.
     about : one sentence, what is wrong.
-    url : where a real program was wrong in this way; None where it is made up.
+    urls : where real programs were wrong in this way; none where it is made up.
     check : the name of the check that is there to catch it, ``{}`` in it standing for the port;
         None where the requirement has only one on each of the ports.
     """
@@ -54,7 +54,7 @@ class Mutant:
     requirement: str
     ports: tuple[str, ...]
     about: str
-    url: str | None
+    urls: tuple[str, ...]
     check: str | None
 
 
@@ -70,7 +70,7 @@ def mutant(
     reduction: str | None = None,
     accumulation: str | None = None,
     check: str | None = None,
-    url: str | None = None,
+    url: str | tuple[str, ...] = (),
 ) -> Callable[[Port], Any]:
     """Register a function that is the wrong port; its docstring says what is wrong.
 
@@ -90,7 +90,7 @@ def mutant_around(
     *ports: str,
     reduction: str | None = None,
     check: str | None = None,
-    url: str | None = None,
+    url: str | tuple[str, ...] = (),
 ) -> Callable[[Port], Any]:
     """Register a function (the correct port, its arguments by name) for one or several ports.
 
@@ -113,7 +113,7 @@ def wrapped(mutant: Mutant, backend: object, reduction: str | None) -> SimpleNam
 
 
 def mutant_with_state(
-    requirement: str, *ports: str, check: str | None = None, url: str | None = None
+    requirement: str, *ports: str, check: str | None = None, url: str | tuple[str, ...] = ()
 ) -> Callable[[Port], Any]:
     """Register a function that makes a wrong port around the correct one, with its own state."""
 
@@ -130,12 +130,17 @@ def mutant_with_state(
 
 
 def _register(
-    function: Port, requirement: str, ports: tuple[str, ...], check: str | None, url: str | None
+    function: Port,
+    requirement: str,
+    ports: tuple[str, ...],
+    check: str | None,
+    url: str | tuple[str, ...],
 ) -> None:
     name = function.__name__
     about = " ".join((function.__doc__ or "").split())
     target = f"{function.__module__}:{name}"
-    REGISTERED.append(Mutant(name, target, requirement, ports, about, url, check))
+    urls = (url,) if isinstance(url, str) else url
+    REGISTERED.append(Mutant(name, target, requirement, ports, about, urls, check))
 
 
 def _backend(
