@@ -21,6 +21,7 @@ VENV ?= .venv
 FIELD_VENV ?= .venv-field
 PEERS := transformers optax jax keras-hub tensorflow
 REPORT := mlm-spec-report
+MATRIX := --profile quick --own ci --around torch --around jax
 
 RUN := $(VENV)/bin/python -m
 PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
@@ -62,12 +63,11 @@ reference: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec verify-reference
 
 wrong: $(VENV)/installed-test
-	$(VENV)/bin/mlm-spec mutants --profile quick -n $(WORKERS)
-	$(VENV)/bin/mlm-spec mutants --profile ci --own --around torch --around jax -n $(WORKERS)
+	$(VENV)/bin/mlm-spec mutants $(MATRIX) -n $(WORKERS)
 
 mutants: $(VENV)/installed-test ## which requirement rejects which wrong backend: docs/mutants.md
-	$(VENV)/bin/mlm-spec mutants --profile ci --profile quick --around torch --around jax \
-	  -n $(WORKERS) --markdown docs/mutants.md --json $(RESULTS)/mutants.json
+	$(VENV)/bin/mlm-spec mutants $(MATRIX) -n $(WORKERS) \
+	  --markdown docs/mutants.md --json $(RESULTS)/mutants.json
 
 backends: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec check numpy --profile $(PROFILE)

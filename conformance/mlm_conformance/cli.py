@@ -156,10 +156,13 @@ def _add_soak(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     say = "the kill matrix: which requirement rejects which wrong backend"
     mutants = commands.add_parser("mutants", help=say, allow_abbrev=False)
-    mutants.add_argument("--profile", choices=tuple(PROFILES), action="append")
+    whole = "measure the whole matrix in this profile; repeatable; default: quick"
+    mutants.add_argument(
+        "--profile", choices=tuple(PROFILES), action="append", default=[], help=whole
+    )
     mutants.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=2)
-    own = "let each mutant meet only the requirement that it breaks"
-    mutants.add_argument("--own", action="store_true", help=own)
+    own = "let each mutant meet only the requirement that it breaks, in this profile; repeatable"
+    mutants.add_argument("--own", choices=tuple(PROFILES), action="append", default=[], help=own)
     around = "also a smaller set of mutants around this backend; repeatable"
     mutants.add_argument("--around", metavar="BACKEND", action="append", default=[], help=around)
     for form in ("json", "markdown"):
@@ -242,9 +245,10 @@ def _mutants(options: argparse.Namespace) -> int:
     for path in (options.json, options.markdown):
         if path is not None:
             require_writable(path)
-    if options.own and options.markdown is not None:
-        raise BadCallError("--markdown shows whole matrices; --own measures none")
-    asked = (options.profile or ["quick"], options.workers, options.own, options.around)
+    if options.own and not options.profile and options.markdown is not None:
+        raise BadCallError("--markdown shows a whole matrix; --own measures none")
+    profiles = options.profile or ([] if options.own else ["quick"])
+    asked = (profiles, options.own, options.around, options.workers)
     try:
         return command.run(*asked, options.json, options.markdown)
     except TargetError as error:

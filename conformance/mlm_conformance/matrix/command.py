@@ -21,9 +21,9 @@ __all__ = ["run"]
 
 def run(
     profiles: Sequence[str],
-    workers: int,
-    own: bool,
+    own: Sequence[str],
     around: Sequence[str],
+    workers: int,
     json_path: str | None,
     markdown_path: str | None,
 ) -> int:
@@ -31,11 +31,11 @@ def run(
 
     Parameters
     ----------
-    profiles : names, the one that is shown in full last.
+    profiles : names of those with a whole matrix, the one that the page shows last.
+    own : names of those in which mutants meet only the requirement that they break.
+    around : backends; a smaller set of mutants around each meets what it breaks, in the first of
+        all these profiles.
     workers : processes.
-    own : whether mutants meet only the requirement that they break.
-    around : backends; the smaller set of mutants around each meets what it breaks, in the
-        first of the profiles.
     json_path, markdown_path : where the matrix and the page go; None: nowhere.
 
     Raises
@@ -44,9 +44,10 @@ def run(
     """
     console = Console()
     elsewhere = {backend: portable_mutants(backend) for backend in around}  # or nothing is run
-    matrices = [_measured(Matrix(profile, (), own), MUTANTS, workers) for profile in profiles]
+    empty = [*(Matrix(p, ()) for p in profiles), *(Matrix(p, (), True) for p in own)]
+    matrices = [_measured(matrix, MUTANTS, workers) for matrix in empty]
     matrices += [
-        _measured(Matrix(profiles[0], (), True, backend), mutants, workers)
+        _measured(Matrix(empty[0].profile, (), True, backend), mutants, workers)
         for backend, mutants in elsewhere.items()
     ]
     for matrix in matrices:

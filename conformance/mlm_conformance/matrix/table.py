@@ -10,6 +10,7 @@ from typing import Any
 from mlm_conformance.divergence import stage_of
 from mlm_conformance.matrix.measure import Fate, Kill
 from mlm_conformance.matrix.reasons import NEVER_FIRST
+from mlm_conformance.mutants.library import MUTANTS
 from mlm_conformance.outcomes import BadCallError
 from mlm_spec import text
 
@@ -19,6 +20,7 @@ FORMAT = "mlm-spec-mutants/1"
 #: The share of mutants that a profile has to kill by what they break.
 LEAST_KILLED: Mapping[str, float] = {"quick": 0.95, "ci": 1.0, "nightly": 1.0}
 LEAST_FIRST = 0.95
+_MUTANTS = {mutant.name: mutant for mutant in MUTANTS}
 #: High words of seed, epoch and sequence, thresholds, the second word: no luck decides these.
 BY_COMMITTED_CASES = ("MLM-RNG-2", "MLM-RNG-3", "MLM-RNG-5", "MLM-RNG-6")
 
@@ -157,6 +159,15 @@ For each MUST there is a mutant of which it is the first divergence, with these 
 The stages are words, selection, replacement, likelihood, sum, gradient, nothing selected, refusal.
 
 {misplaced}
+
+## Every mutant
+
+In profile `{profile}`; *rejected by* has the first divergence first, and the other requirements
+after it.
+
+| mutant | breaks | rejected by | cases | what is wrong |
+| --- | --- | --- | --- | --- |
+{mutants}
 """
 
 
@@ -175,7 +186,19 @@ def markdown(matrices: Sequence[Matrix]) -> str:
         rows="\n".join(_row(last, id) for id in _requirements()),
         never_first="\n".join(never) or "None.",
         misplaced="\n".join(misplaced) or "Nowhere.",
+        mutants="\n".join(map(_mutant_row, last.fates)),
     )
+
+
+def _mutant_row(fate: Fate) -> str:
+    known = _MUTANTS[fate.mutant]
+    own = [kill.cases for kill in fate.kills if kill.requirement == fate.requirement]
+    others = [k.requirement[4:] for k in fate.kills if k.requirement != fate.first]
+    first = f"**{(fate.first or '-')[4:]}**"
+    seen = "".join(f" ([seen]({url}))" for url in known.urls)
+    about = known.about.replace("|", "\\|")
+    cells = (f"`{fate.mutant}`", fate.requirement[4:], " ".join([first, *others]), *own[:1])
+    return f"| {' | '.join(map(str, cells))} | {about}{seen} |"
 
 
 def _said(matrix: Matrix) -> str:
