@@ -741,7 +741,7 @@ def test_every_argument_and_field_of_the_contract_is_in_the_table() -> None:
             method, _, rest = line[3:].partition("` |")
             rows[method] = rest
     assert rows.keys() == PORTS.keys()
-    for method in ("mask", "score", "head", "sample", "random_words"):
+    for method in ("mask", "score", "head", "sample", "sample_parallel", "random_words"):
         arguments, results = rows[method].split(" | ")[:2]
         assert all(name in arguments for name in PORTS[method].arguments)
         assert all(name in results for name in PORTS[method].results)

@@ -21,7 +21,7 @@ PUBLISHED = {
     "RNG": 6,
     "SEL": 12,
     "COR": 9,
-    "DST": 7,
+    "DST": 20,
     "LIK": 11,
     "GRA": 7,
     "HED": 9,

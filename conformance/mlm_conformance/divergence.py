@@ -43,6 +43,10 @@ _STAGE_OF_REQUIREMENT = {
     # The distribution of what is shown, and not of what is selected.
     "MLM-DST-3": "replace",
     "MLM-DST-4": "replace",
+    "MLM-DST-11": "replace",
+    "MLM-DST-12": "replace",
+    "MLM-DST-16": "replace",
+    "MLM-DST-20": "replace",
     # Which positions count, comes before how much each counts.
     "MLM-OBJ-1": "select",
     "MLM-OBJ-3": "select",

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.model import HeadCase, LossCase, MaskCase, SampleCase, ScoreCase
+from mlm_conformance.cases.model import (
+    HeadCase,
+    LossCase,
+    MaskCase,
+    SampleCase,
+    SampleParallelCase,
+    SampleWordsCase,
+    ScoreCase,
+)
 
 __all__ = ["reductions", "simplify"]
 
@@ -64,7 +72,7 @@ def reductions(case: Any) -> Iterator[Any]:
         yield from _unweighted(case)
         for name in ("hidden", "weight", "bias"):
             yield from _plainer(case, name)
-    elif isinstance(case, MaskCase | SampleCase):
+    elif isinstance(case, MaskCase | SampleCase | SampleWordsCase | SampleParallelCase):
         yield from _fewer_positions(case)
         yield from _ineligible(case)
         if isinstance(case, MaskCase) and (case.seed or case.epoch):

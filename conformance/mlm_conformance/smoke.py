@@ -69,7 +69,9 @@ def _good_call(port: str, hello: Hello) -> dict[str, Any]:
         "head_step": lambda: {**good_head_call(), "capacity": 16},
         "loss": lambda: good_loss_call(hello.loss_reduction or ""),
         "head_loss": lambda: _head_loss_call(hello.loss_reduction or ""),
-        "sample": lambda: SampleRecipe("3/20", "4/5 1/10 1/10", 0).build(0).arguments(),
+        "sample": _sample_call,
+        "sample_words": _sample_words_call,
+        "sample_parallel": _sample_parallel_call,
         "random_words": _words_call,
         "policy": lambda: {"fields": good_mask_call()["policy"].to_mapping()},
         "raise_for_status": lambda: {"status": 0, "mean": False},
@@ -81,6 +83,24 @@ def _head_loss_call(reduction: str) -> dict[str, Any]:
     layer, loss = good_head_call(), good_loss_call(reduction)
     call = {name: layer[name] for name in ("hidden", "weight", "bias")}
     return {**call, **{name: loss[name] for name in ("labels", "ignore_index", "num_items")}}
+
+
+def _sample_call() -> dict[str, Any]:
+    return SampleRecipe("3/20", "4/5 1/10 1/10", 0).build(0).arguments()
+
+
+def _sample_words_call() -> dict[str, Any]:
+    """Everything masked: what a masker of words has least reason to refuse."""
+    call = SampleRecipe("3/20", "1 0 0", 0, law="word").build(0).arguments()
+    shape = call["tokens"].shape
+    words = np.broadcast_to(np.arange(shape[1], dtype=np.int32) // 2, shape).copy()
+    return {**call, "word_id": words, "n": 2}
+
+
+def _sample_parallel_call() -> dict[str, Any]:
+    call = _sample_call()
+    del call["n"]
+    return {**call, "epochs": 1, "workers": 1, "ranks": 1}
 
 
 def _words_call() -> dict[str, Any]:

@@ -27,6 +27,8 @@ _KINDS = {
         model.HeadCase,
         model.LossCase,
         model.SampleCase,
+        model.SampleWordsCase,
+        model.SampleParallelCase,
         model.WordsCase,
         model.PolicyCase,
         model.BadCallCase,

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlm_conformance.cases.masks import MASK, PAD, SPECIAL
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.masks import MASK, PAD, SEP, SPECIAL
+from mlm_conformance.cases.model import SampleCase, SampleParallelCase, SampleWordsCase
 from mlm_conformance.cases.numbers import generator
-from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy
+from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy, Selection, Span, WholeWord
 
-__all__ = ["DRAWS", "POOL", "SHAPE", "VOCAB", "DrawRecipe"]
+__all__ = [
+    "DRAWS",
+    "POOL",
+    "SHAPE",
+    "VOCAB",
+    "WORD_LENGTHS",
+    "DrawRecipe",
+    "ParallelDrawRecipe",
+    "SpanDrawRecipe",
+    "WordDrawRecipe",
+]
 
 SHAPE = (64, 64)
 VOCAB = 32  # few ids: each is drawn often
 #: What random replacements are drawn from: all ids but the special ones.
 POOL = tuple(i for i in range(VOCAB) if i not in SPECIAL)
 DRAWS = 32  # masks of a first look: 131,072 positions
+COSTLY_DRAWS = 16  # of words and spans, which look at neighbours
+#: The pieces of the words of a row, which come in an order of its own: one place less than a row.
+WORD_LENGTHS = (1,) * 7 + (2,) * 6 + (3,) * 5 + (4,) * 2 + (7,) * 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +57,98 @@ class DrawRecipe:
         drawn = (1, SHAPE[1]) if self.rows_alike else SHAPE
         tokens = generator(run_seed, 77).choice(np.array(POOL), size=drawn)
         law = Bernoulli(self.rate) if self.law == "bernoulli" else FixedCount(self.rate)
-        mask, random, keep = self.kinds.split()
-        policy = MaskingPolicy(
-            law,
-            Corruption(mask, random, keep),
-            vocab_size=VOCAB,
-            mask_id=MASK,
-            pad_id=PAD,
-            special_ids=SPECIAL,
-        )
+        policy = _policy(law, self.kinds)
         whole = np.broadcast_to(tokens, SHAPE).astype(np.int64).copy()
         about = f"{self.law} rate {self.rate}, {self.kinds}"
         return SampleCase(whole, np.ones(SHAPE, np.bool_), policy, DRAWS, about=about)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanDrawRecipe:
+    """What a `SampleCase` with a span law is made from.
+
+    Attributes
+    ----------
+    start : how likely a span starts at a position.
+    lengths : the probabilities of the lengths 1, 2 and so on, with blanks between.
+    kinds : shares of mask id, random ids and kept tokens.
+    unit : what shares one decision of kind.
+    """
+
+    start: str
+    lengths: str
+    kinds: str = "1 0 0"
+    unit: str = "token"
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        policy = _policy(Span(self.start, tuple(self.lengths.split())), self.kinds, self.unit)
+        about = f"span start {self.start}, lengths {self.lengths}, {self.kinds} by {self.unit}"
+        return SampleCase(
+            _tokens(run_seed), np.ones(SHAPE, np.bool_), policy, COSTLY_DRAWS, about=about
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WordDrawRecipe:
+    """What a `SampleWordsCase` is made from: rows of words of 1, 2, 3, 4 and 7 pieces, then [SEP].
+
+    The words of every row have the ids 0, 1, 2 and so on.
+
+    Attributes
+    ----------
+    rate : of words.
+    kinds : shares of mask id, random ids and kept tokens.
+    unit : what shares one decision of kind.
+    """
+
+    rate: str
+    kinds: str = "1 0 0"
+    unit: str = "token"
+
+    def build(self, run_seed: int) -> SampleWordsCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rng = generator(run_seed, 78)
+        orders = [rng.permutation(WORD_LENGTHS) for _ in range(SHAPE[0])]
+        ids = np.arange(len(WORD_LENGTHS), dtype=np.int32)
+        words = np.full(SHAPE, -1, np.int32)
+        words[:, :-1] = [np.repeat(ids, order) for order in orders]
+        tokens = _tokens(run_seed)
+        tokens[:, -1] = SEP
+        policy = _policy(WholeWord(self.rate), self.kinds, self.unit)
+        about = f"word rate {self.rate}, {self.kinds} by {self.unit}"
+        return SampleWordsCase(tokens, tokens != SEP, words, policy, COSTLY_DRAWS, about=about)
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelDrawRecipe:
+    """What a `SampleParallelCase` with every position eligible is made from."""
+
+    rate: str
+    kinds: str
+    epochs: int = 3
+    workers: int = 2
+    ranks: int = 3
+
+    def build(self, run_seed: int) -> SampleParallelCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        able, policy = np.ones(SHAPE, np.bool_), _policy(Bernoulli(self.rate), self.kinds)
+        many = (self.epochs, self.workers, self.ranks)
+        about = f"bernoulli rate {self.rate}, {self.kinds}"
+        return SampleParallelCase(_tokens(run_seed), able, policy, *many, about=about)
+
+
+def _tokens(run_seed: int) -> NDArray[Any]:
+    return generator(run_seed, 77).choice(np.array(POOL), size=SHAPE).astype(np.int64)
+
+
+def _policy(law: Selection, kinds: str, unit: str = "token") -> MaskingPolicy:
+    mask, random, keep = kinds.split()
+    return MaskingPolicy(
+        law,
+        Corruption(mask, random, keep, unit),  # type: ignore[arg-type]  # checked there
+        vocab_size=VOCAB,
+        mask_id=MASK,
+        pad_id=PAD,
+        special_ids=SPECIAL,
+    )

@@ -22,6 +22,8 @@ __all__ = [
     "MaskCase",
     "PolicyCase",
     "SampleCase",
+    "SampleParallelCase",
+    "SampleWordsCase",
     "ScoreCase",
     "StatusCase",
     "WordsCase",
@@ -159,6 +161,52 @@ class SampleCase:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleWordsCase:
+    """Arguments of ``sample_words``, for maskers that know words."""
+
+    tokens: Array
+    eligible: Array
+    word_id: Array
+    policy: MaskingPolicy
+    n: int
+    salt: int = 0
+    about: str = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return {n: getattr(self, n) for n in ("tokens", "eligible", "word_id", "policy", "n")}
+
+    def __str__(self) -> str:
+        rows, columns = self.tokens.shape
+        return f"B={rows} T={columns} n={self.n} {self.about}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class SampleParallelCase:
+    """Arguments of ``sample_parallel``; ``n`` copies of the rows make one batch."""
+
+    tokens: Array
+    eligible: Array
+    policy: MaskingPolicy
+    epochs: int
+    workers: int
+    ranks: int
+    n: int = 1
+    salt: int = 0
+    about: str = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        rows = {n: np.tile(getattr(self, n), (self.n, 1)) for n in ("tokens", "eligible")}
+        return {**rows, **{n: getattr(self, n) for n in ("policy", "epochs", "workers", "ranks")}}
+
+    def __str__(self) -> str:
+        rows, columns = self.tokens.shape
+        many = f"epochs={self.epochs} workers={self.workers} ranks={self.ranks}"
+        return f"B={rows * self.n} T={columns} {many} {self.about}".strip()
+
+
+@dataclass(frozen=True, slots=True)
 class WordsCase:
     """Arguments of ``random_words``: uint32 (n, 4) each."""
 
@@ -219,6 +267,8 @@ Case = (
     | HeadCase
     | LossCase
     | SampleCase
+    | SampleWordsCase
+    | SampleParallelCase
     | WordsCase
     | PolicyCase
     | BadCallCase

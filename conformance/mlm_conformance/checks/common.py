@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
 from mlm_conformance.cases.masks import MaskRecipe
-from mlm_conformance.cases.model import MaskCase, SampleCase, ScoreCase
+from mlm_conformance.cases.model import (
+    MaskCase,
+    SampleCase,
+    SampleParallelCase,
+    SampleWordsCase,
+    ScoreCase,
+)
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, NotClaimed, Recipe, Recipes, Violation
 from mlm_spec import MaskedBatch, ScoreResult
@@ -27,6 +33,7 @@ __all__ = [
     "masked",
     "permuted",
     "sampled",
+    "sampled_in_parallel",
     "score_truth",
 ]
 
@@ -104,19 +111,44 @@ def field_of(result: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ..
     return found
 
 
-def sampled(context: Context, case: SampleCase, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def sampled(
+    context: Context, case: SampleCase | SampleWordsCase, n: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """``n`` masks of the target's own: inputs and labels, (n, B, T) each.
 
     Raises
     ------
     NotClaimed : the target says that it has no such policy, by `NotImplementedError`.
     """
-    arguments = {**case.arguments(), "n": n}
-    answer = context.answer("sample", arguments)
+    port = "sample" if isinstance(case, SampleCase) else "sample_words"
+    return _labelled(context, port, {**case.arguments(), "n": n}, (n, *case.tokens.shape))
+
+
+def sampled_in_parallel(
+    context: Context, case: SampleParallelCase, n: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What each worker of each rank makes of ``n`` copies of the rows in each epoch.
+
+    Returns
+    -------
+    inputs, labels : (epochs, ranks, workers, n · B, T) each.
+
+    Raises
+    ------
+    NotClaimed : the target says that it has no such policy, by `NotImplementedError`.
+    """
+    arguments = replace(case, n=n).arguments()
+    shape = (case.epochs, case.ranks, case.workers, *arguments["tokens"].shape)
+    return _labelled(context, "sample_parallel", arguments, shape)
+
+
+def _labelled(
+    context: Context, port: str, arguments: dict[str, Any], shape: tuple[int, ...]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    answer = context.answer(port, arguments)
     if answer.raised is not None and answer.raised.type == "NotImplementedError":
         raise NotClaimed(answer.raised.message)
-    result = context.result_of("sample", answer)
-    shape = (n, *case.tokens.shape)
+    result = context.result_of(port, answer)
     return field_of(result, "inputs", shape), field_of(result, "labels", shape)
 
 

@@ -211,3 +211,54 @@ def a_fixed_count_is_exact_and_everywhere_alike(context: Context, case: SampleCa
         return [Tally(f"selected in column {i}", int(n), each, share) for i, n in enumerate(sums)]
 
     fits(context, case, partial(sampled, context, case), counts)
+
+
+@check(
+    "MLM-DST-12",
+    port="sample",
+    recipes=table([DrawRecipe("1", "1/2 1/4 1/4")]),
+    needs=("trials",),
+)
+def neighbours_show_kinds_of_their_own(context: Context, case: SampleCase) -> None:
+    """Pairs of columns, one, two and eight apart, and pairs of rows."""
+    shares, same = case.policy.corruption, Fraction(1, len(POOL))
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        found = []
+        for what, facts, p in (
+            ("masked", inputs == case.policy.mask_id, Fraction(shares.mask)),
+            ("as they were", inputs == case.tokens, shares.keep + shares.random * same),
+        ):
+            for pair, one, other in _couples(facts):
+                both = one & other
+                found.append(Tally(f"{pair}, both {what}", int(both.sum()), both.size, p**2))
+        return found
+
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+@check(
+    "MLM-DST-20",
+    port="sample",
+    recipes=table([DrawRecipe("1", "0 1 0")]),
+    needs=("trials",),
+)
+def neighbours_draw_ids_of_their_own(context: Context, case: SampleCase) -> None:
+    """Pairs of columns, one, two and eight apart, and pairs of rows."""
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        share = Fraction(1, len(POOL))
+        return [
+            Tally(f"{pair}, the same id", int((one == other).sum()), one.size, share)
+            for pair, one, other in _couples(inputs)
+        ]
+
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+def _couples(array: Array) -> Iterator[tuple[str, Array, Array]]:
+    """Pairs of places that have no place in common."""
+    for apart in (1, 2, 8):
+        left, right = _pairs(SHAPE[1], apart)
+        yield f"pairs {apart} apart", array[:, :, left], array[:, :, right]
+    yield "pairs of rows", array[:, 0::2], array[:, 1::2]

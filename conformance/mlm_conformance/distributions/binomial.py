@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
+from math import sqrt
+from statistics import NormalDist
 
 from flint import arb, ctx
 
 __all__ = ["at_least", "at_most", "p_value", "power", "region", "smallest_deviation"]
 
-_BITS = 128
+#: Precisions that are tried in turn, and how many bits of a tail are enough.  Its upper end counts:
+#: a p-value that is too large by 2⁻³² of itself rejects nobody.
+_BITS, _ENOUGH = (64, 128, 256), 32
+#: How near the smallest deviation is found: by this part of itself.
+_GRAIN = Fraction(1, 2**12)
 
 
 def at_most(count: int, trials: int, p: Fraction) -> float:
@@ -43,9 +49,13 @@ def _beta(x: Fraction, a: int, b: int) -> float:
     """I_x(a, b), the upper end of its enclosure."""
     if x in (0, 1):
         return float(x)
-    with ctx.workprec(_BITS):
-        ratio = arb(x.numerator) / arb(x.denominator)
-        return min(1.0, float(ratio.beta_lower(arb(a), arb(b), regularized=True).upper()))
+    for bits in _BITS:
+        with ctx.workprec(bits):
+            ratio = arb(x.numerator) / arb(x.denominator)
+            found = ratio.beta_lower(arb(a), arb(b), regularized=True)
+            if found.rel_accuracy_bits() >= _ENOUGH:
+                break
+    return min(1.0, float(found.upper()))
 
 
 def p_value(count: int, trials: int, p: Fraction) -> float:
@@ -56,14 +66,30 @@ def p_value(count: int, trials: int, p: Fraction) -> float:
 @cache
 def region(trials: int, p: Fraction, alpha: float) -> tuple[int, int]:
     """The least and the largest count whose `p_value` is at least ``alpha``."""
-    low = _first(trials, lambda k: 2 * at_most(k, trials, p) >= alpha)
-    high = trials - _first(trials, lambda k: 2 * at_least(trials - k, trials, p) >= alpha)
+    spread = NormalDist().inv_cdf(alpha / 2) * sqrt(trials * float(p * (1 - p)))
+    mean = trials * float(p)
+    low = _first(trials, lambda k: 2 * at_most(k, trials, p) >= alpha, round(mean + spread))
+    high = trials - _first(
+        trials,
+        lambda k: 2 * at_least(trials - k, trials, p) >= alpha,
+        round(trials - mean + spread),
+    )
     return low, high
 
 
-def _first(trials: int, holds: Callable[[int], bool]) -> int:
-    """The least k in 0 … trials with ``holds(k)``, which then holds for all above."""
+def _first(trials: int, holds: Callable[[int], bool], guess: int) -> int:
+    """The least k in 0 … trials with ``holds(k)``, which then holds for all above.
+
+    It is looked for around ``guess``, in steps that double, and then between the last two.
+    """
     below, above = -1, trials
+    at, step = min(max(guess, 0), trials), 1
+    while below < at < above:
+        if holds(at):
+            above, at = at, at - step
+        else:
+            below, at = at, at + step
+        step *= 2
     while above - below > 1:
         middle = (below + above) // 2
         if holds(middle):
@@ -89,12 +115,16 @@ def smallest_deviation(
     """
 
     def nearest(end: int) -> float | None:
-        if power(trials, p, Fraction(end), alpha) < sure:
-            return None
         found, missed = Fraction(end), p
-        for _ in range(24):
-            middle = (found + missed) / 2
-            middle = Fraction(round(middle * 2**40), 2**40)
+        if power(trials, p, found, alpha) < sure:
+            return None
+        for other in _guesses(trials, p, end, alpha, sure):
+            if power(trials, p, other, alpha) >= sure:
+                found = other
+            else:
+                missed = other
+        while abs(found - missed) > _GRAIN * abs(found - p):
+            middle = Fraction(round((found + missed) / 2 * 2**40), 2**40)
             if power(trials, p, middle, alpha) >= sure:
                 found = middle
             else:
@@ -102,3 +132,23 @@ def smallest_deviation(
         return float(found)
 
     return nearest(0), nearest(1)
+
+
+def _guesses(trials: int, p: Fraction, end: int, alpha: float, sure: float) -> list[Fraction]:
+    """Two probabilities that most likely lie beside the one whose power is ``sure``, or none.
+
+    In units of the normal distribution the power is nearly a straight line, so that two steps of
+    Newton's method come close.
+    """
+    low, high = region(trials, p, alpha)
+    edge = (low - 0.5) if end == 0 else (high + 0.5)
+    units, away = NormalDist(), (-1.0 if end == 0 else 1.0)
+    found = edge / trials
+    for _ in range(3):
+        if not 0.0 < found < 1.0:
+            return []
+        reached = power(trials, p, Fraction(found), alpha)
+        missing = units.inv_cdf(sure) - units.inv_cdf(min(max(reached, 1e-300), 1.0 - 2.0**-53))
+        found += away * missing * sqrt(found * (1.0 - found) / trials)
+    grain = float(_GRAIN) / 3 * (found - float(p))
+    return [Fraction(x) for x in (found - grain, found + grain) if 0.0 < x < 1.0]

@@ -14,12 +14,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, SampleParallelCase, SampleWordsCase
 from mlm_conformance.check import Context, Violation
 from mlm_conformance.distributions.binomial import p_value, power, smallest_deviation
 from mlm_conformance.results import Sensitivity
 
-__all__ = ["ALPHA", "FAMILY_ERROR", "MORE", "SURE", "SUSPICION", "TESTS", "Tally", "fits"]
+__all__ = [
+    "ALPHA",
+    "FAMILY_ERROR",
+    "MORE",
+    "SURE",
+    "SUSPICION",
+    "TESTS",
+    "Drawable",
+    "Tally",
+    "fits",
+]
 
 #: How rarely a run rejects a right masker, at most, and how many tests share that.
 FAMILY_ERROR, TESTS = 1e-9, 1000
@@ -30,6 +40,8 @@ SUSPICION, MORE = 1e-3, 16
 SURE = 0.999
 
 Masks = tuple[NDArray[Any], NDArray[Any]]
+#: A case of which more can be drawn: ``n`` says how much.
+Drawable = SampleCase | SampleWordsCase | SampleParallelCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class Tally:
 
 def fits(
     context: Context,
-    case: SampleCase,
+    case: Drawable,
     draw: Callable[[int], Masks],
     counts: Callable[[NDArray[Any], NDArray[Any]], Sequence[Tally]],
 ) -> None:
@@ -64,7 +76,7 @@ def fits(
 
     Parameters
     ----------
-    draw : so many masks of the case: inputs and labels, (n, B, T) each.
+    draw : so many masks of the case, or so many times its rows: inputs and labels.
     counts : the tallies of masks.
 
     Raises

@@ -1,22 +1,33 @@
 """The correct backends that mutants depart from: the reference, with every port and reduction.
 
-The reference itself has neither ``sample`` nor ``head_loss``, and one reduction.  ``with_sum``,
-``with_mean`` and ``with_num_items`` are targets: a check that fails on one of them is wrong itself.
+The reference itself has none of the ``sample`` ports, no ``head_loss``, and one reduction.
+``with_sum``, ``with_mean`` and ``with_num_items`` are targets: a check that fails on one of them is
+wrong itself.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 import mlm_spec
-from mlm_spec import EmptySelectionError, MaskingPolicy, port, split_words
+from mlm_spec import EmptySelectionError, MaskedBatch, MaskingPolicy, port, split_words
 
-__all__ = ["CORRECT", "MEAN", "NUM_ITEMS", "SUM", "denominator", "sample", "sample_with"]
+__all__ = [
+    "CORRECT",
+    "MEAN",
+    "NUM_ITEMS",
+    "SUM",
+    "denominator",
+    "sample",
+    "sample_parallel",
+    "sample_with",
+    "sample_words",
+]
 
 SUM, MEAN, NUM_ITEMS = "sum", "mean", "sum/num_items"
 
@@ -34,16 +45,41 @@ def sample_with(
     seed: int, tokens: Any, eligible: Any, policy: MaskingPolicy, n: int
 ) -> tuple[Any, Any]:
     """`sample`, by a seed that is given."""
+    words = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+    return _stacked(_drawn(seed, e, tokens, eligible, words, policy) for e in range(n))
+
+
+def sample_words(
+    tokens: Any, eligible: Any, word_id: Any, policy: MaskingPolicy, n: int
+) -> tuple[Any, Any]:
+    """`sample`, with words: int32 (B, T), one id for the pieces of a word."""
+    seed = zlib.crc32(tokens.tobytes(), n)
+    return _stacked(_drawn(seed, e, tokens, eligible, word_id, policy) for e in range(n))
+
+
+def sample_parallel(
+    tokens: Any, eligible: Any, policy: MaskingPolicy, epochs: int, workers: int, ranks: int
+) -> tuple[Any, Any]:
+    """A mask for each worker of each rank in each epoch: (epochs, ranks, workers, B, T)."""
+    inputs, labels = sample(tokens, eligible, policy, epochs * ranks * workers)
+    shape = (epochs, ranks, workers, *tokens.shape)
+    return inputs.reshape(shape), labels.reshape(shape)
+
+
+def _drawn(
+    seed: int, epoch: int, tokens: Any, eligible: Any, words: Any, policy: MaskingPolicy
+) -> MaskedBatch:
+    """One mask: each row is a sequence, its columns are the positions."""
     rows, columns = tokens.shape
     sequence = split_words(np.broadcast_to(np.arange(rows)[:, None], tokens.shape))
     place = np.broadcast_to(np.arange(columns, dtype=np.uint32), tokens.shape)
-    words = place.astype(np.int32)
-    batches = [
-        mlm_spec.mask(tokens, sequence, place, words, eligible, policy, seed, epoch)
-        for epoch in range(n)
-    ]
-    inputs = np.stack([batch.inputs for batch in batches])
-    return inputs, np.stack([np.where(b.selected, b.targets, -100) for b in batches])
+    return mlm_spec.mask(tokens, sequence, place, words, eligible, policy, seed, epoch)
+
+
+def _stacked(batches: Iterable[MaskedBatch]) -> tuple[Any, Any]:
+    drawn = list(batches)
+    labels = [np.where(batch.selected, batch.targets, -100) for batch in drawn]
+    return np.stack([batch.inputs for batch in drawn]), np.stack(labels)
 
 
 def denominator(reduction: str, count: int, num_items: int | None) -> int:
@@ -90,7 +126,12 @@ def _backend(reduction: str) -> SimpleNamespace:
     ports = {name: getattr(port, name) for name in (*names, *steps)}
     losses = {"loss": _loss(reduction), "head_loss": _head_loss(reduction)}
     about = {"loss_reduction": reduction, "accumulation": port.accumulation}
-    return SimpleNamespace(sample=sample, **about, **ports, **losses)
+    samples = {
+        "sample": sample,
+        "sample_words": sample_words,
+        "sample_parallel": sample_parallel,
+    }
+    return SimpleNamespace(**samples, **about, **ports, **losses)
 
 
 with_sum, with_mean, with_num_items = (_backend(r) for r in (SUM, MEAN, NUM_ITEMS))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlm_conformance.mutants.correct import sample_with
+from mlm_conformance.mutants.correct import sample_with, sample_words
 from mlm_conformance.mutants.registry import Port, mutant_around
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy
 
@@ -16,11 +16,14 @@ __all__ = [
     "a_count_of_its_own_each_time",
     "a_masker_seeds_itself_in_every_call",
     "all_rows_have_one_mask",
+    "all_rows_show_one_kind",
     "columns_of_the_first_half_are_favoured",
     "counted_positions_come_from_the_first_half",
     "each_sample_comes_twice",
     "kept_tokens_are_not_counted",
+    "neighbours_draw_one_id",
     "neighbours_share_a_decision",
+    "neighbours_show_one_kind",
     "one_point_less_is_masked",
     "one_point_more_is_selected",
     "random_ids_by_remainder",
@@ -230,3 +233,36 @@ def counted_positions_come_from_the_first_half(correct: Port, call: Call) -> Any
     able[:, half:] = False
     law = type(call["policy"].selection)(min(Fraction(1), 2 * rate))
     return correct(**{**_policy(call, selection=law), "eligible": able})
+
+
+def _by_pairs(call: Call) -> Call:
+    """The call with columns two by two as words, which kinds are drawn for."""
+    columns = np.arange(call["tokens"].shape[1], dtype=np.int32) // 2
+    old = call["policy"].corruption
+    kinds = Corruption(old.mask, old.random, old.keep, "word")
+    words = np.broadcast_to(columns, call["tokens"].shape).copy()
+    return {**_policy(call, corruption=kinds), "word_id": words}
+
+
+@mutant_around("MLM-DST-12", "sample")
+def neighbours_show_one_kind(correct: Port, call: Call) -> Any:
+    """One draw decides the kind of two neighbouring positions."""
+    return sample_words(**_by_pairs(call)) if _is_bernoulli(call) else correct(**call)
+
+
+@mutant_around("MLM-DST-12", "sample")
+def all_rows_show_one_kind(correct: Port, call: Call) -> Any:
+    """Kinds are drawn for one row, and all rows have them."""
+    inputs, labels = correct(**call)
+    tokens = np.broadcast_to(call["tokens"], inputs.shape)
+    masked = np.broadcast_to(inputs[:, :1] == call["policy"].mask_id, inputs.shape)
+    shown = np.where(inputs == call["policy"].mask_id, tokens, inputs)
+    shown = np.where(masked, call["policy"].mask_id, shown)
+    return np.where(labels == -100, inputs, shown), labels
+
+
+@mutant_around("MLM-DST-20", "sample")
+def neighbours_draw_one_id(correct: Port, call: Call) -> Any:
+    """One random id is drawn for two neighbouring positions."""
+    pairs = np.arange(call["tokens"].shape[1]) // 2 * 2
+    return _redrawn(call, correct(**call), lambda ids: ids[:, :, pairs])

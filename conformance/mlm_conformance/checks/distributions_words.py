@@ -1,0 +1,294 @@
+"""Chapter DST on whole words: maskers that know words, by the distribution of their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.distributions import POOL, WordDrawRecipe
+from mlm_conformance.cases.model import SampleWordsCase
+from mlm_conformance.check import Context, Violation, check, table
+from mlm_conformance.checks.common import sampled
+from mlm_conformance.distributions.judge import Tally, fits
+
+__all__: list[str] = []  # importing the module registers its checks
+
+Array = NDArray[Any]
+_KINDS = ("1/2 0 1/2", "1/2 1/2 0", "4/5 1/10 1/10")
+_SAME = Fraction(1, len(POOL))  # a random id is the original one with this probability
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """One word of a row.
+
+    Attributes
+    ----------
+    row : of the batch.
+    id : its word id.
+    columns : of its candidates, ascending.
+    place : which word of its row it is.
+    """
+
+    row: int
+    id: int
+    columns: tuple[int, ...]
+    place: int
+
+
+def _words(case: SampleWordsCase) -> list[_Word]:
+    """All words, row by row: candidates of one row with one id, by their first piece."""
+    able = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    found = []
+    for row, (ids, candidate) in enumerate(zip(case.word_id, able, strict=True)):
+        pieces: dict[int, list[int]] = {}
+        for column in np.flatnonzero(candidate).tolist():
+            pieces.setdefault(int(ids[column]), []).append(column)
+        found += [_Word(row, i, tuple(at), n) for n, (i, at) in enumerate(pieces.items())]
+    return found
+
+
+def _at(array: Array, words: list[_Word], piece: int) -> Array:
+    """What an (n, B, T) array holds at one piece of each word: (n, words)."""
+    return array[:, [w.row for w in words], [w.columns[piece] for w in words]]
+
+
+def _rate(case: SampleWordsCase) -> Fraction:
+    return Fraction(case.policy.selection.rate)  # type: ignore[union-attr]
+
+
+def _differing(one: Array, other: Array, words: list[_Word]) -> tuple[int, _Word, int] | None:
+    """How many words two facts (n, words) differ on, the first such word and its sample."""
+    differs = one != other
+    if not differs.any():
+        return None
+    sample, word = np.argwhere(differs)[0].tolist()
+    return int(differs.sum()), words[word], sample
+
+
+def _pairs(words: list[_Word]) -> Iterator[tuple[list[_Word], int, int]]:
+    """The first piece of each word beside each later one: words, first piece, later piece."""
+    for piece in range(1, max((len(w.columns) for w in words), default=0)):
+        yield [w for w in words if len(w.columns) > piece], 0, piece
+
+
+@check(
+    "MLM-DST-8",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("3/20"), WordDrawRecipe("1/2")]),
+    needs=("words selected", "words not selected", "pieces"),
+)
+def words_are_selected_whole(context: Context, case: SampleWordsCase) -> None:
+    """The first half of a word is proof of the contrary."""
+    _, labels = sampled(context, case, case.n)
+    chosen, words = labels != -100, _words(case)
+    first = _at(chosen, words, 0)
+    context.saw("words selected", first.sum())
+    context.saw("words not selected", (~first).sum())
+    for several, one, other in _pairs(words):
+        found = _differing(_at(chosen, several, one), _at(chosen, several, other), several)
+        context.saw("pieces", len(several) * case.n)
+        if found is not None:
+            count, word, sample = found
+            seen = chosen[sample, word.row, list(word.columns)].astype(int).tolist()
+            raise Violation(
+                f"word {word.id} of row {word.row} is selected in part: its pieces, in columns "
+                f"{list(word.columns)}, are selected as {seen} ({count} such words) [{case}]",
+                "selected",
+            )
+
+
+@check(
+    "MLM-DST-9",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("3/20"), WordDrawRecipe("2/5")]),
+    needs=("trials",),
+)
+def words_are_selected_at_the_rate(context: Context, case: SampleWordsCase) -> None:
+    """All words; those of each length; the first, the second and so on of each row."""
+    words = _words(case)
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        chosen = _at(labels != -100, words, 0)
+        sizes = np.array([len(w.columns) for w in words])
+        places = np.array([w.place for w in words])
+        groups = [("words", sizes > 0)]
+        groups += [(f"words of {n} pieces", sizes == n) for n in np.unique(sizes)]
+        groups += [(f"words in place {p} of their row", places == p) for p in np.unique(places)]
+        return [
+            Tally(f"selected {what}", int(own.sum()), own.size, _rate(case))
+            for what, which in groups
+            for own in [chosen[:, which]]
+        ]
+
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+@check(
+    "MLM-DST-10",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("3/20")]),
+    needs=("trials",),
+)
+def words_are_selected_independently(context: Context, case: SampleWordsCase) -> None:
+    """Words of one row, words of two rows with one id, one word in two masks."""
+    words = _words(case)
+    at = {(w.row, w.place): i for i, w in enumerate(words)}
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        chosen = _at(labels != -100, words, 0)
+        found = []
+        for what, left, right in _couples(at):
+            both = chosen[:, left] & chosen[:, right]
+            found.append(Tally(f"{what}, both selected", int(both.sum()), both.size, p))
+        both = chosen[0::2] & chosen[1::2]
+        found.append(Tally("words selected in both of two masks", int(both.sum()), both.size, p))
+        return found
+
+    p = _rate(case) ** 2
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+def _couples(at: dict[tuple[int, int], int]) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Pairs of words that have no word in common: indices of the ones and of the others."""
+    for what, rows, apart in (
+        ("neighbouring words", 0, 1),
+        ("words two apart", 0, 2),
+        ("words of neighbouring rows with one id", 1, 0),
+    ):
+        step = rows or apart
+        pairs = [
+            (one, at[row + rows, place + apart])
+            for (row, place), one in at.items()
+            if (row if rows else place) // step % 2 == 0 and (row + rows, place + apart) in at
+        ]
+        yield what, [one for one, _ in pairs], [other for _, other in pairs]
+
+
+@check(
+    "MLM-DST-3",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("1", kinds, "word") for kinds in _KINDS]),
+    needs=("trials",),
+)
+def words_show_the_three_kinds(context: Context, case: SampleWordsCase) -> None:
+    """By the first piece of each word, which has the word's kind."""
+    words, shares = _words(case), case.policy.corruption
+    rows, columns = [w.row for w in words], [w.columns[0] for w in words]
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        shown, own = _at(inputs, words, 0), case.tokens[rows, columns]
+        kept = shares.keep + shares.random * _SAME
+        return [
+            Tally(f"words whose first piece shows {what}", int(seen.sum()), seen.size, Fraction(p))
+            for what, seen, p in (
+                ("the mask id", shown == case.policy.mask_id, shares.mask),
+                ("its token", shown == own, kept),
+            )
+        ]
+
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+@check(
+    "MLM-DST-11",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("1", kinds, "word") for kinds in _KINDS]),
+    needs=("words that show the mask id", "words that do not"),
+)
+def a_word_shows_one_kind(context: Context, case: SampleWordsCase) -> None:
+    """The mask id on a part of a word is proof of the contrary."""
+    inputs, labels = sampled(context, case, case.n)
+    words, masked = _words(case), (inputs == case.policy.mask_id) & (labels != -100)
+    first = _at(masked, words, 0)
+    context.saw("words that show the mask id", first.sum())
+    context.saw("words that do not", (~first).sum())
+    for several, one, other in _pairs(words):
+        found = _differing(_at(masked, several, one), _at(masked, several, other), several)
+        if found is not None:
+            count, word, sample = found
+            shown = inputs[sample, word.row, list(word.columns)].tolist()
+            raise Violation(
+                f"word {word.id} of row {word.row} shows the mask id, {case.policy.mask_id}, on a "
+                f"part of its pieces: {shown} ({count} such words) [{case}]",
+                "inputs",
+            )
+
+
+@check(
+    "MLM-DST-11",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("1", "1/3 1/3 1/3", "word")]),
+    needs=("trials",),
+)
+def a_word_is_kept_or_random_as_a_whole(context: Context, case: SampleWordsCase) -> None:
+    """A random id may be the original one: a word that seems to be of both kinds is rare."""
+    words = [w for w in _words(case) if len(w.columns) > 1]
+    shares, rows = case.policy.corruption, [w.row for w in words]
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        own = [
+            _at(inputs, words, piece) == case.tokens[rows, [w.columns[piece] for w in words]]
+            for piece in (0, -1)
+        ]
+        masked = _at(inputs, words, -1) == case.policy.mask_id
+        mixed = own[0] & ~own[1] & ~masked
+        p = Fraction(shares.random) * _SAME * (1 - _SAME)
+        what = "words with their token on the first piece and another id on the last"
+        return [Tally(what, int(mixed.sum()), mixed.size, p)]
+
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+@check(
+    "MLM-DST-12",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("1", "1/2 1/4 1/4", "token")]),
+    needs=("trials",),
+)
+def pieces_of_a_word_show_kinds_of_their_own(context: Context, case: SampleWordsCase) -> None:
+    shares = case.policy.corruption
+    kept = Fraction(shares.keep + shares.random * _SAME)
+    groups = [
+        ("first two pieces of a word", 1, [w for w in _words(case) if len(w.columns) == 2]),
+        ("first and last piece of a word", -1, [w for w in _words(case) if len(w.columns) > 2]),
+    ]
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        found = []
+        for what, last, words in groups:
+            rows = [w.row for w in words]
+            shown = [_at(inputs, words, piece) for piece in (0, last)]
+            own = [case.tokens[rows, [w.columns[piece] for w in words]] for piece in (0, last)]
+            masked = (shown[0] == case.policy.mask_id) & (shown[1] == case.policy.mask_id)
+            same = (shown[0] == own[0]) & (shown[1] == own[1])
+            found += [
+                Tally(f"{what}, both masked", int(masked.sum()), masked.size, shares.mask**2),
+                Tally(f"{what}, both as they were", int(same.sum()), same.size, kept**2),
+            ]
+        return found
+
+    fits(context, case, partial(sampled, context, case), counts)
+
+
+@check(
+    "MLM-DST-20",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("1", "0 1 0", "word")]),
+    needs=("trials",),
+)
+def pieces_of_a_word_draw_ids_of_their_own(context: Context, case: SampleWordsCase) -> None:
+    words = [w for w in _words(case) if len(w.columns) > 1]
+
+    def counts(inputs: Array, labels: Array) -> list[Tally]:
+        same = _at(inputs, words, 0) == _at(inputs, words, -1)
+        what = "words whose first and last piece show the same random id"
+        return [Tally(what, int(same.sum()), same.size, _SAME)]
+
+    fits(context, case, partial(sampled, context, case), counts)

@@ -1,0 +1,72 @@
+"""What a union of random spans does, in exact rational numbers (MLM-SEL-8).
+
+From left to right one number is enough to know: how many of the next positions the spans that have
+started already cover.  Its distribution is carried from position to position, and what a pattern
+forbids is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+
+from mlm_spec.policy import Span
+
+__all__ = ["pattern_probability", "rate"]
+
+#: By how many positions are still covered, how likely that is.
+_State = tuple[Fraction, ...]
+
+
+def rate(law: Span, at: int) -> Fraction:
+    """The probability that position ``at`` is covered; lower at the first positions.
+
+    >>> [str(rate(Span("1/2", ("1/2", "1/2")), at)) for at in (0, 1, 2)]
+    ['1/2', '5/8', '5/8']
+    """
+    return pattern_probability(law, (True,), at)
+
+
+def pattern_probability(law: Span, covered: Sequence[bool], at: int) -> Fraction:
+    """The probability that positions ``at``, ``at`` + 1, … are covered just as ``covered`` says.
+
+    >>> law = Span("1/4", ("0", "1"))
+    >>> str(pattern_probability(law, (False, True, True, False), 5))  # one start, four without
+    '81/1024'
+    >>> str(pattern_probability(law, (False, True, False), 5))
+    '0'
+    """
+    state = _before(law, at)
+    for wanted in covered:
+        after = _step(law, state)
+        hidden = _uncovered(law, state)
+        # Where a position is not covered, nothing is left over from it.
+        rest = after[0] - hidden
+        state = (rest, *after[1:]) if wanted else (hidden,)
+    return sum(state, Fraction(0))
+
+
+@cache
+def _before(law: Span, at: int) -> _State:
+    """The state before position ``at``: nothing starts before position 0."""
+    if at == 0:
+        return (Fraction(1),)
+    if at > len(law.lengths):  # the state forgets what is further back than the longest span
+        return _before(law, len(law.lengths))
+    return _step(law, _before(law, at - 1))
+
+
+def _uncovered(law: Span, state: _State) -> Fraction:
+    """No span reaches here, and none starts."""
+    return state[0] * (1 - law.start)
+
+
+def _step(law: Span, state: _State) -> _State:
+    """The state one position on, whether that position is covered or not."""
+    after = [Fraction(0)] * len(law.lengths)
+    for left, chance in enumerate(state):
+        after[max(left - 1, 0)] += chance * (1 - law.start)
+        for length, share in enumerate(law.lengths, 1):
+            after[max(left - 1, length - 1)] += chance * law.start * share
+    return tuple(after)

@@ -1,0 +1,180 @@
+"""Chapter DST on spans: maskers whose spans have other lengths, places or kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.mutants.registry import Port, mutant_around
+from mlm_spec import Corruption, Span
+
+__all__ = [
+    "a_budget_cuts_the_last_span",
+    "kinds_are_drawn_for_each_token_of_a_span",
+    "lengths_are_one_longer",
+    "one_span_in_a_thousand_loses_its_end",
+    "spans_beyond_the_end_are_left_out",
+    "spans_never_touch",
+    "the_first_positions_have_the_full_rate",
+    "the_longest_length_is_never_drawn",
+    "the_start_is_the_rate_over_the_mean_length",
+    "uniform_lengths_for_geometric",
+]
+
+Call = dict[str, Any]
+Array = NDArray[Any]
+_SPANBERT = (
+    "https://github.com/facebookresearch/SpanBERT/blob/0670d8b/pretraining/fairseq/data/masking.py"
+)
+
+
+def _law(call: Call) -> Span | None:
+    law = call["policy"].selection
+    return law if isinstance(law, Span) else None
+
+
+def _with_law(correct: Port, call: Call, law: Span) -> Any:
+    return correct(**{**call, "policy": replace(call["policy"], selection=law)})
+
+
+def _as_often(correct: Port, call: Call, change: Callable[[tuple[Fraction, ...]], Any]) -> Any:
+    """Other lengths, and so many starts that the rate away from the first positions is the same."""
+    law = _law(call)
+    if law is None:
+        return correct(**call)
+    lengths = tuple(change(law.lengths))
+    return _with_law(correct, call, Span.with_rate(law.rate_at(len(law.lengths)), lengths))
+
+
+def _masked(call: Call, chosen: Array) -> Any:
+    """These positions selected, and all of them masked: inputs, labels."""
+    tokens = np.broadcast_to(call["tokens"], chosen.shape)
+    chosen = chosen & call["eligible"]
+    return np.where(chosen, call["policy"].mask_id, tokens), np.where(chosen, tokens, -100)
+
+
+def _drawn(call: Call, law: Span) -> tuple[Array, Array]:
+    """Random numbers of its own: where spans start, and how long they are; (n, B, T)."""
+    shape = (call["n"], *call["tokens"].shape)
+    rng = np.random.default_rng(int(call["tokens"].sum()) + call["n"])
+    shares = np.cumsum([float(p) for p in law.lengths[:-1]])
+    lengths = 1 + np.searchsorted(shares, rng.random(shape), side="right")
+    return rng.random(shape) < float(law.start), lengths
+
+
+def _united(starts: Array, lengths: Array) -> Array:
+    """What spans cover."""
+    covered = np.zeros(starts.shape, np.bool_)
+    for back in range(int(lengths.max(initial=1))):
+        reach = starts & (lengths > back)
+        covered[..., back:] |= reach[..., : starts.shape[-1] - back]
+    return covered
+
+
+@mutant_around("MLM-DST-13", "sample")
+def the_first_positions_have_the_full_rate(correct: Port, call: Call) -> Any:
+    """Spans start before the first position too."""
+    law = _law(call)
+    if law is None:
+        return correct(**call)
+    more = len(law.lengths) - 1
+    wide = {name: np.pad(call[name], ((0, 0), (more, 0)), mode="edge") for name in _ROWS}
+    return tuple(array[..., more:] for array in correct(**{**call, **wide}))
+
+
+_ROWS = ("tokens", "eligible")
+
+
+@mutant_around("MLM-DST-13", "sample")
+def spans_beyond_the_end_are_left_out(correct: Port, call: Call) -> Any:
+    """A span that would reach beyond its row is not drawn."""
+    law = _law(call)
+    if law is None:
+        return correct(**call)
+    starts, lengths = _drawn(call, law)
+    fits = np.arange(starts.shape[2]) + lengths <= starts.shape[2]
+    return _masked(call, _united(starts & fits, lengths))
+
+
+@mutant_around("MLM-DST-13", "sample")
+def the_start_is_the_rate_over_the_mean_length(correct: Port, call: Call) -> Any:
+    """Starts are as many as if no two spans ever met."""
+    law = _law(call)
+    if law is None:
+        return correct(**call)
+    mean = sum((m * p for m, p in enumerate(law.lengths, 1)), Fraction(0))
+    return _with_law(correct, call, Span(law.rate_at(len(law.lengths)) / mean, law.lengths))
+
+
+@mutant_around("MLM-DST-14", "sample")
+def lengths_are_one_longer(correct: Port, call: Call) -> Any:
+    """The number of further positions is taken for the length."""
+    return _as_often(correct, call, lambda lengths: (0, *lengths))
+
+
+@mutant_around("MLM-DST-14", "sample")
+def uniform_lengths_for_geometric(correct: Port, call: Call) -> Any:
+    """All lengths are equally likely."""
+    return _as_often(correct, call, lambda old: [Fraction(1, len(old))] * len(old))
+
+
+@mutant_around("MLM-DST-14", "sample")
+def the_longest_length_is_never_drawn(correct: Port, call: Call) -> Any:
+    """The upper end of the draw is left out."""
+    return _as_often(
+        correct, call, lambda old: [p / (1 - old[-1]) for p in old[:-1]] if old[:-1] else old
+    )
+
+
+@mutant_around("MLM-DST-14", "sample")
+def spans_never_touch(correct: Port, call: Call) -> Any:
+    """A span that would touch or overlap the one before it is not drawn."""
+    law = _law(call)
+    if law is None:
+        return correct(**call)
+    starts, lengths = _drawn(call, law)
+    chosen = np.zeros(starts.shape, np.bool_)
+    free = np.zeros(starts.shape[:2], np.int64)  # the first column that may start a span
+    for column in range(starts.shape[2]):
+        begins = starts[..., column] & (free <= column)
+        free = np.where(begins, column + lengths[..., column] + 1, free)
+        chosen[..., column] = begins | (column < free - 1)
+    return _masked(call, chosen)
+
+
+@mutant_around("MLM-DST-15", "sample", url=_SPANBERT)
+def a_budget_cuts_the_last_span(correct: Port, call: Call) -> Any:
+    """No more positions of a row are selected than its length times the rate, rounded up."""
+    law = _law(call)
+    inputs, labels = correct(**call)
+    if law is None:
+        return inputs, labels
+    chosen = labels != -100
+    budget = -(-law.rate_at(len(law.lengths)) * chosen.shape[2] // 1)
+    kept = chosen & (np.cumsum(chosen, axis=2) <= int(budget))
+    tokens = np.broadcast_to(call["tokens"], inputs.shape)
+    return np.where(kept, inputs, tokens), np.where(kept, labels, -100)
+
+
+@mutant_around("MLM-DST-15", "sample")
+def one_span_in_a_thousand_loses_its_end(correct: Port, call: Call) -> Any:
+    """Now and then a span is one shorter than it should be."""
+    law = _law(call)
+    if law is None:
+        return correct(**call)
+    starts, lengths = _drawn(call, law)
+    lost = np.random.default_rng(call["n"]).random(starts.shape) < 0.001
+    return _masked(call, _united(starts, lengths - lost))
+
+
+@mutant_around("MLM-DST-16", "sample")
+def kinds_are_drawn_for_each_token_of_a_span(correct: Port, call: Call) -> Any:
+    """The unit "span" is read as "token"."""
+    old = call["policy"].corruption
+    kinds = Corruption(old.mask, old.random, old.keep)
+    return correct(**{**call, "policy": replace(call["policy"], corruption=kinds)})
