@@ -159,7 +159,7 @@ def _first(bad: NDArray[np.bool_]) -> tuple[int, ...]:
 
 
 def _at(name: str, index: Sequence[Any]) -> str:
-    return f"{name}[{', '.join(str(int(i)) for i in index)}]"
+    return f"{name}[{', '.join(str(int(i)) for i in index)}]" if len(index) else name
 
 
 def _id_range(vocab_size: int) -> str:

@@ -62,7 +62,9 @@ def loss(
     result = score(logits, labels, selected, shares)
     # The value divides the sum once; only the gradient uses the rounded shares.
     total = math.fsum(result.log_likelihood[selected].tolist())
-    return np.float64(0.0 - total / denominator), 0.0 - result.grad_logits
+    # 0.0 − x, so never -0.0; NumPy widens a bfloat16 there.
+    gradient = (0.0 - result.grad_logits).astype(logits.dtype)
+    return np.float64(0.0 - total / denominator), gradient
 
 
 def _denominator(count: int, num_items: object, reduction: str) -> int:

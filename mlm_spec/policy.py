@@ -310,14 +310,9 @@ class MaskingPolicy:
         required, optional = _LAW_FIELDS[law]
         arguments = _take("selection", law_fields, ("law", *required), optional)
         del arguments["law"]
-        if "lengths" in arguments:
-            arguments["lengths"] = _sequence("selection.lengths", arguments["lengths"])
         corruption = _take(
             "corruption", rest.pop("corruption"), ("mask", "random", "keep"), ("unit",)
         )
-        for name in ("special_ids", "pool"):
-            if name in rest and not (name == "pool" and isinstance(rest[name], str)):
-                rest[name] = _sequence(name, rest[name])
         return cls(selection=law(**arguments), corruption=Corruption(**corruption), **rest)
 
 

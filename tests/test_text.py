@@ -106,6 +106,7 @@ DEPARTURES: list[tuple[str, Callable[[str], str], str]] = [
     ("a second sentence", replacing("two lines.", "two lines. And on."), "**MUST**"),
     ("no full stop", replacing("two lines.", "two lines"), "**MUST**"),
     ("a second paragraph", replacing("two lines.", "two lines.\n\nAnd."), "**MUST**"),
+    ("a statement in two paragraphs", replacing("that\nruns", "that\n\nruns"), "**MUST**"),
     ("a level in the why", replacing("Because.", "It MUST."), "**Why.** It MUST."),
     ("no formula", without("**Formula.** a = b\n"), "**Why.**"),
     ("no why", without("**Why.** Because.\n"), "**Example.**"),
@@ -121,15 +122,66 @@ DEPARTURES: list[tuple[str, Callable[[str], str], str]] = [
     ("an example in another language", replacing("```python", "```text"), "**Example.**"),
     ("an example that is no doctest", replacing(">>> 1 + 1\n2", "1 + 1"), "**Example.**"),
     ("text after the example", lambda t: t + "\nA word more.\n", "A word more."),
+    ("text next to the example", lambda t: t + "A word more.\n", "A word more."),
+    ("two examples", lambda t: t + "\n**Example.** More.\n", "**Example.** More."),
+    (
+        "an example in two blocks",
+        lambda t: t + "\n```python\n>>> 2\n2\n```\n",
+        "**Example.**",
+    ),
     ("a heading inside", replacing("**Why.**", "### Sub\n\n**Why.**"), "### Sub"),
     ("a fence that never closes", lambda t: t + "```python\n", "```python\n\x00"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("damage", "part"), [d[1:] for d in DEPARTURES], ids=[d[0] for d in DEPARTURES]
-)
-def test_a_departure_is_refused_with_file_and_line(damage: Callable[[str], str], part: str) -> None:
+ONE_LEVEL = "without its statement; expected **MUST** or **SHOULD**, and one sentence"
+ONE_BLOCK = "not one ```python block; expected exactly one in an example"
+FULL_STOP = "expected one sentence, ended by a full stop"
+HEADING = "expected ## MLM-<CHAPTER>-<n> · <title>"
+SAID = {  # what is said of each departure, behind the file and the line
+    "a duplicate id": "MLM-OBJ-1; expected MLM-OBJ-2, the next id of this chapter",
+    "a gap in the numbers": "MLM-OBJ-3; expected MLM-OBJ-2, the next id of this chapter",
+    "a first number that is not 1": "MLM-OBJ-2; expected MLM-OBJ-1, the next id of this chapter",
+    "another chapter's id": "MLM-LIK-1; expected MLM-OBJ-1, the next id of this chapter",
+    "a number with a leading zero": f"'## MLM-OBJ-01 · A title'; {HEADING}",
+    "a heading of the wrong rank": f"'### MLM-OBJ-1 · A title'; {HEADING}",
+    "a heading without a title": f"'## MLM-OBJ-1'; {HEADING}",
+    "no statement": ONE_LEVEL,
+    "no level": ONE_LEVEL,
+    "a level that is not one": ONE_LEVEL,
+    "a second sentence": f"'One sentence that\\nruns over two lines. And on.'; {FULL_STOP}",
+    "no full stop": f"'One sentence that\\nruns over two lines'; {FULL_STOP}",
+    "a second paragraph": f"'One sentence that\\nruns over two lines.\\n\\nAnd.'; {FULL_STOP}",
+    "a statement in two paragraphs": (
+        f"'One sentence that\\n\\nruns over two lines.'; {FULL_STOP}"
+    ),
+    "a level in the why": "a second MUST or SHOULD; expected one level in a requirement",
+    "no formula": "**Why.**; expected **Formula.**",
+    "no why": "**Example.**; expected **Why.**",
+    "an empty why": "an empty **Why.**; expected some text",
+    "no example": (
+        "without **Example.**; expected statement, **Formula.**, **Why.**, **Example.**"
+    ),
+    "two formulas": "**Formula.**; expected **Why.**",
+    "two examples": "**Example.**; expected the next requirement",
+    "parts out of order": "**Why.**; expected **Formula.**",
+    "an example without a fence": ONE_BLOCK,
+    "an example in another language": ONE_BLOCK,
+    "an example in two blocks": ONE_BLOCK,
+    "an example that is no doctest": (
+        "an example that is no doctest; expected a line that begins with >>>"
+    ),
+    "text after the example": "'A word more.'; expected nothing after the example",
+    "text next to the example": "'A word more.'; expected nothing after the example",
+    "a heading inside": "'### Sub'; expected no heading in a requirement",
+    "a fence that never closes": "a fence that never closes; expected a closing ``` line",
+}
+
+
+@pytest.mark.parametrize(("name", "damage", "part"), DEPARTURES, ids=[d[0] for d in DEPARTURES])
+def test_a_departure_is_refused_with_file_and_line(
+    name: str, damage: Callable[[str], str], part: str
+) -> None:
     text = damage(GOOD)
     assert text != GOOD
     if part.endswith("again"):  # the second of two equal headings
@@ -141,19 +193,37 @@ def test_a_departure_is_refused_with_file_and_line(damage: Callable[[str], str],
     with pytest.raises(TextError) as caught:
         parse("OBJ.md", text)
     assert caught.value.where == f"OBJ.md:{line}"
-    assert caught.value.where in str(caught.value)
+    assert str(caught.value) == f"OBJ.md:{line} is {SAID[name]}"
     assert isinstance(caught.value, MlmSpecError)
 
 
 @pytest.mark.parametrize("name", ["XYZ.md", "OBJ.txt", "OBJ", "00-conventions.md"])
 def test_a_file_that_is_no_chapter_is_refused(name: str) -> None:
-    with pytest.raises(TextError, match=re.escape(f"{name}:1")):
+    with pytest.raises(TextError) as caught:
         parse(name, GOOD)
+    chapters = "OBJ, RNG, SEL, COR, DST, LIK, GRA, HED, ERR"
+    assert str(caught.value) == f"{name}:1 is not a chapter's file; expected one of {chapters}"
 
 
 def test_a_chapter_without_requirements_is_refused() -> None:
-    with pytest.raises(TextError, match="without a requirement"):
+    with pytest.raises(TextError) as caught:
         parse("OBJ.md", "# OBJ\n\nNothing yet.\n")
+    assert str(caught.value) == ("OBJ.md:1 is without a requirement; expected ## MLM-OBJ-1 · ...")
+
+
+def test_blank_lines_are_free() -> None:
+    tight = section().replace("A title\n\n", "A title\n").replace("python\n", "python\n\n")
+    (requirement,) = parse("OBJ.md", tight)
+    assert requirement.statement == "One sentence that runs over two lines."
+    assert requirement.example == "\n>>> 1 + 1\n2\n\n"
+
+
+def test_a_heading_in_a_fence_is_none() -> None:
+    fenced = section().replace("Some words.", "Some words.\n\n# in words")
+    with pytest.raises(TextError):
+        parse("OBJ.md", fenced)
+    inside = section().replace("2\n\n```", "2\n\n# in the example\n\n```")
+    assert parse("OBJ.md", inside)[0].example == ">>> 1 + 1\n2\n\n# in the example\n\n"
 
 
 def test_the_chapters_come_in_their_order_and_the_numbers_without_gaps() -> None:
@@ -192,8 +262,36 @@ def test_a_wheel_s_copy_is_read_before_the_checkout_s(installed: Path) -> None:
 
 def test_a_missing_chapter_is_an_error(installed: Path) -> None:
     (installed / "HED.md").unlink()
-    with pytest.raises(TextError, match=r"HED\.md missing or unknown"):
+    (installed / "ENC.md").write_text(section(1, "ENC"), encoding="utf-8")
+    with pytest.raises(TextError) as caught:
         load()
+    assert str(caught.value) == (
+        f"{installed} is with ENC.md, HED.md missing or unknown; expected one file for each chapter"
+    )
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package without a copy of the text, in a folder where a checkout may be."""
+    monkeypatch.setattr(text_module, "files", lambda package: tmp_path / "wheel" / package)
+    monkeypatch.setattr(text_module, "__file__", str(tmp_path / "mlm_spec" / "text.py"))
+    load.cache_clear()
+    yield tmp_path
+    load.cache_clear()
+
+
+def test_a_checkout_s_copy_is_read_where_there_is_no_wheel_s(alone: Path) -> None:
+    write_chapters(alone / "docs" / "spec")
+    assert [r.id for r in load()] == [f"MLM-{chapter}-1" for chapter in CHAPTERS]
+
+
+def test_a_text_that_is_nowhere_is_an_error(alone: Path) -> None:
+    with pytest.raises(TextError) as caught:
+        load()
+    assert str(caught.value) == (
+        "the specification's text is not there; expected "
+        f"{alone / 'wheel' / 'mlm_spec' / '_text'} or {alone / 'docs' / 'spec'}"
+    )
 
 
 def test_an_unknown_chapter_is_an_error(installed: Path) -> None:

@@ -110,7 +110,7 @@ def test_key_and_counter_hold_low_words_first() -> None:
     ],
 )
 def test_threshold_is_the_scaled_probability_rounded_up(p: str, limit: int) -> None:
-    assert threshold(Fraction(p)) == limit
+    assert threshold(Fraction(p)) == mlm_spec.threshold(Fraction(p)) == limit
 
 
 def test_the_word_below_the_threshold_selects_and_the_threshold_does_not() -> None:
