@@ -225,6 +225,7 @@ class Check:
     judge : the function.
     declared : whether it applies only where an accumulation class is declared.
     climbs : whether the search goes towards larger errors, measured by their bounds.
+    stream : what its draws are seeded with; checks with one strategy and one stream draw the same.
     """
 
     requirement: str
@@ -240,6 +241,7 @@ class Check:
     judge: Judge
     declared: bool = False
     climbs: bool = False
+    stream: str = ""
 
     @property
     def id(self) -> str:
@@ -270,6 +272,7 @@ def check(
     declared: bool = False,
     climbs: bool = False,
     share: float = 1.0,
+    stream: str = "",
 ) -> Callable[[Judge], Judge]:
     """Register a check.  ``recipes`` is a strategy and the recipes that are always in."""
 
@@ -290,6 +293,7 @@ def check(
                 judge,
                 declared,
                 climbs,
+                stream or f"{requirement}/{judge.__name__}",
             )
         )
         return judge

@@ -17,7 +17,7 @@ from mlm_conformance import parallel, runner, text_commands
 from mlm_conformance import replay as replaying
 from mlm_conformance.cases.codec import CaseError
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
-from mlm_conformance.reports import html_report, json_report, junit, terminal
+from mlm_conformance.reports import json_report, junit, terminal
 from mlm_conformance.reports.files import require_writable, write_atomically
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing, TargetError
 from mlm_conformance.results import Progress, RunReport
@@ -141,6 +141,12 @@ def _require_writable(options: argparse.Namespace) -> None:
         raise BadCallError("two reports cannot be written to one file")
 
 
+def _html(report: RunReport, texts: Mapping[str, Requirement]) -> str:
+    from mlm_conformance.reports import html_report  # its plots take a while to load
+
+    return html_report.render(report, texts)
+
+
 def _write(
     report: RunReport, options: argparse.Namespace, texts: Mapping[str, Requirement]
 ) -> bool:
@@ -148,7 +154,7 @@ def _write(
     forms: dict[str, Callable[[], str]] = {
         "json": lambda: json_report.render(report),
         "junit": lambda: junit.render(report),
-        "html": lambda: html_report.render(report, texts),
+        "html": lambda: _html(report, texts),
     }
     written = True
     for form, render in forms.items():

@@ -37,9 +37,10 @@ class Oracle:
     mask : as the port.
     values : (logits, targets, selected, weights) → ScoreResult without its gradient, float64.
     score : the same with its gradient.
-    head : (hidden, weight, bias, targets, selected, weights) → HeadResult, all float64; an
-        answer is kept, since several checks ask for the same one.
+    head : (hidden, weight, bias, targets, selected, weights) → HeadResult, all float64.
     words : (key, counter), uint32 (n, 4) each → uint32 (n, 4).
+
+    The latest answers of the three that take numbers are kept: several checks ask for the same.
     """
 
     name: str
@@ -53,7 +54,12 @@ class Oracle:
 def reference_oracle() -> Oracle:
     """The NumPy reference, on inputs converted exactly to float64."""
     return Oracle(
-        "reference", mlm_spec.mask, _values, _score, remembering(_head), mlm_spec.threefry4x32
+        "reference",
+        mlm_spec.mask,
+        remembering(_values),
+        remembering(_score),
+        remembering(_head),
+        mlm_spec.threefry4x32,
     )
 
 
@@ -61,12 +67,11 @@ def independent_oracle() -> Oracle:
     """Plain-Python transcription for masks, ball arithmetic for numbers."""
     from mlm_conformance import ball, transcription  # flint loads only where it is needed
 
-    values = partial(ball.score, with_gradient=False)
     return Oracle(
         "independent",
         transcription.mask,
-        values,
-        ball.score,
+        remembering(partial(ball.score, with_gradient=False)),
+        remembering(ball.score),
         remembering(ball.head),
         _scalar_words,
     )

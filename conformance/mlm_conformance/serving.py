@@ -165,7 +165,7 @@ def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _describe_error(error: BaseException) -> dict[str, Any]:
     classes = [_class_name(c) for c in type(error).__mro__ if c is not object]
-    lines = "".join(traceback.format_exception(error)).splitlines()
+    lines = _told(error)
     return {
         "type": classes[0],
         "classes": classes,
@@ -173,6 +173,14 @@ def _describe_error(error: BaseException) -> dict[str, Any]:
         **{part: _part(error, part) for part in ("where", "got", "expected")},
         "traceback": "\n".join(lines[-_TRACEBACK_LINES:])[-_LONGEST:],
     }
+
+
+def _told(error: BaseException) -> list[str]:
+    """The lines of its traceback."""
+    told = traceback.TracebackException.from_exception(error)
+    for frame in told.stack:
+        frame.colno = frame.end_colno = None  # finding what to underline takes longer than a call
+    return "".join(told.format()).splitlines()
 
 
 def _class_name(kind: type) -> str:

@@ -91,7 +91,7 @@ def draw(check: Check, profile: Profile, seed: int, each: Callable[[Any], object
     if check.strategy is None:
         return
 
-    @use_seed(_digest(seed, check.id))
+    @use_seed(_digest(seed, check.stream))
     @settings(
         max_examples=check.drawn(profile),
         database=None,
@@ -124,5 +124,5 @@ def _written(recipe: Any, run_seed: int) -> str:
 
 
 def _digest(run_seed: int, name: str) -> int:
-    """The run's seed enters every check's draws."""
+    """The run's seed enters every stream of draws."""
     return int.from_bytes(hashlib.sha256(f"{run_seed} {name}".encode()).digest()[:8], "big")

@@ -118,9 +118,11 @@ def _levels(
 
 def _integers(rows: Rows) -> tuple[list[list[int]], int]:
     """Integers and a scale: each float is its integer · 2^-scale."""
-    ratios = [[value.as_integer_ratio() for value in row] for row in rows]
-    scale = max((q.bit_length() - 1 for row in ratios for _, q in row), default=0)
-    return [[p << scale - (q.bit_length() - 1) for p, q in row] for row in ratios], scale
+    fractions, exponents = np.frexp(np.array(rows))
+    digits = (fractions * 2.0**53).astype(np.int64)  # exact: a float has 53 bits
+    scale = 53 - int(exponents.min(initial=53))
+    pairs = zip(digits.tolist(), (exponents + (scale - 53)).tolist(), strict=True)
+    return [[d << shift for d, shift in zip(*row, strict=True)] for row in pairs], scale
 
 
 # --- gradients ---------------------------------------------------------------------------------

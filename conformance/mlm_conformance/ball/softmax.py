@@ -88,11 +88,9 @@ class Softmax:
     def __init__(self, levels: Levels) -> None:
         self.levels = levels
         top = levels.values[0]
-        powers = [(value - top).exp() for value in levels.values[1:]]
+        self._powers = [(value - top).exp() for value in levels.values[1:]]
         self.n = levels.counts[0]
-        self.far = sum(map(_times, levels.counts[1:], powers), arb(0))
-        inverse = 1 / (self.n + self.far)
-        self.rests = [-self.far * inverse / self.n, *(power * inverse for power in powers)]
+        self.far = sum(_counted(levels.counts[1:], self._powers), arb(0))
 
     def log_likelihood(self) -> Real:
         """log Pr(target)."""
@@ -102,12 +100,16 @@ class Softmax:
 
     def gradient(self, weight: float) -> Gradient:
         """d (weight · log Pr(target)) / d logits."""
-        minus = -arb(weight)
-        others = [Real(fmpq(0), minus * rest) for rest in self.rests]
+        inverse = 1 / (self.n + self.far)
+        factor, zero = -arb(weight) * inverse, fmpq(0)
+        others = [Real(zero, factor * power) for power in (-self.far / self.n, *self._powers)]
         others[0] = others[0]._replace(exact=-rational(weight) / self.n)
         mine = others[self.levels.target_level]
         return Gradient(others, mine._replace(exact=mine.exact + rational(weight)))
 
 
-def _times(count: int, power: Any) -> Any:
-    return power if count == 1 else count * power
+def _counted(counts: list[int], powers: list[Any]) -> list[Any]:
+    """The powers, each times its count."""
+    if max(counts, default=1) == 1:
+        return powers
+    return [n if k == 1 else k * n for k, n in zip(counts, powers, strict=True)]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import cycle
-from math import lcm
 from typing import Any
 
 import numpy as np
@@ -183,7 +182,7 @@ def mask_recipes(
     )
     always = [
         MaskRecipe(laws[i % len(laws)], rates[0], kind, units[0], vocabs[0], i, shapes[0], i)
-        for i, kind in zip(range(lcm(len(laws), len(kinds))), cycle(kinds), strict=False)
+        for i, kind in zip(range(max(len(laws), len(kinds))), cycle(kinds), strict=False)
     ]
     return strategy, tuple(always)
 

@@ -60,6 +60,7 @@ _HARD = (
 _WITHOUT_BIAS = HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, False, 4)
 _ODD = HeadRecipe(HEAD_ODD, "float32", 1.0, "some", True, True, 53)
 ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS, _ODD))
+_LAYERS = "layers"  # what several checks look at, so that it is computed once
 
 
 def _wide(array: NDArray[Any]) -> Floats:
@@ -84,7 +85,13 @@ def _truth(context: Context, case: HeadCase) -> HeadResult:
     return context.oracle.head(**case.arguments())
 
 
-@check("MLM-HED-1", port="head", recipes=ORDINARY, needs=("selected", "with bias", *DTYPES))
+@check(
+    "MLM-HED-1",
+    port="head",
+    recipes=ORDINARY,
+    needs=("selected", "with bias", *DTYPES),
+    stream=_LAYERS,
+)
 def value_is_that_of_the_projected_states(context: Context, case: HeadCase) -> None:
     truth = _truth(context, case)
     result = context.call("head", case.arguments())
@@ -92,7 +99,7 @@ def value_is_that_of_the_projected_states(context: Context, case: HeadCase) -> N
     context.within("sum", field_of(result, "sum", ()), truth.sum, bounds_of(case).sum)
 
 
-@check("MLM-HED-2", port="head", recipes=ORDINARY, needs=("selected", *DTYPES))
+@check("MLM-HED-2", port="head", recipes=ORDINARY, needs=("selected", *DTYPES), stream=_LAYERS)
 def hidden_states_receive_their_gradient(context: Context, case: HeadCase) -> None:
     truth = _truth(context, case)
     result = context.call("head", case.arguments())
@@ -101,7 +108,7 @@ def hidden_states_receive_their_gradient(context: Context, case: HeadCase) -> No
     context.within("grad_hidden of selected positions", seen, want, bounds_of(case).grad_hidden)
 
 
-@check("MLM-HED-3", port="head", recipes=ORDINARY, needs=("selected", *DTYPES))
+@check("MLM-HED-3", port="head", recipes=ORDINARY, needs=("selected", *DTYPES), stream=_LAYERS)
 def weight_receives_its_gradient(context: Context, case: HeadCase) -> None:
     truth = _truth(context, case)
     result = context.call("head", case.arguments())
@@ -255,7 +262,14 @@ def unselected_logits_are_not_formed(context: Context, case: HeadCase) -> None:
     context.within("bytes of memory", np.asarray(answer.peak_growth), 0.0, limit)
 
 
-@check("MLM-HED-9", port="head", recipes=ORDINARY, needs=("selected", *DTYPES), theorem=True)
+@check(
+    "MLM-HED-9",
+    port="head",
+    recipes=ORDINARY,
+    needs=("selected", *DTYPES),
+    theorem=True,
+    stream=_LAYERS,
+)
 def results_have_the_shapes_and_dtypes_of_their_inputs(context: Context, case: HeadCase) -> None:
     context.saw("selected", case.selected.sum())
     context.saw(case.hidden.dtype.name)

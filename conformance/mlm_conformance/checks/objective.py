@@ -154,8 +154,9 @@ def parts_of_a_batch_add_up(context: Context, case: ScoreCase) -> None:
     whole = score_truth(context, case)
     pieces = generator(case.salt, 3).integers(3, size=case.selected.shape)
     parts = [replace(case, selected=case.selected & (pieces == i)) for i in range(3)]
-    _parts_add_up(context, "selected in parts", case, parts, whole.sum_bound)
-    _parts_add_up(context, "row by row", case, _rows(case), whole.sum_bound)
+    answer = context.call("score", case.arguments())
+    _parts_add_up(context, "selected in parts", answer, parts, whole.sum_bound)
+    _parts_add_up(context, "row by row", answer, _rows(case), whole.sum_bound)
 
 
 def _rows(case: ScoreCase) -> list[ScoreCase]:
@@ -175,9 +176,12 @@ def _rows(case: ScoreCase) -> list[ScoreCase]:
 
 
 def _parts_add_up(
-    context: Context, how: str, case: ScoreCase, parts: list[ScoreCase], bound: float
+    context: Context,
+    how: str,
+    whole: dict[str, NDArray[Any]],
+    parts: list[ScoreCase],
+    bound: float,
 ) -> None:
-    whole = context.call("score", case.arguments())
     answers = [context.call("score", part.arguments()) for part in parts]
     context.saw("parts", sum(bool(part.selected.any()) for part in parts))
     counts = sum(int(field_of(a, "count", ())) for a in answers)

@@ -242,7 +242,7 @@ class _SecondTries:
 
     def build(self, run_seed: int) -> MaskCase:
         rng = generator(run_seed, self.seed)
-        position = np.arange(2**21, dtype=np.uint32)
+        position = np.arange(2**20, dtype=np.uint32)
         sequence = split_words(np.full(position.shape, rng.integers(2**63)))
         _, _, w2, _ = random_words(0, 0, sequence, position, Stream.TOKEN)
         size = 250_002
