@@ -25,7 +25,6 @@ __all__ = [
 
 Call = dict[str, Any]
 _457 = "https://github.com/mosaicml/examples/issues/457"
-_NSP = "https://github.com/codertimo/BERT-pytorch/issues/49"
 _PADDED = "https://github.com/apple/ml-cross-entropy/pull/59"
 
 
@@ -75,7 +74,7 @@ def id_0_scores_nothing(**call: Any) -> Any:
     return scored_with(call, lambda z, t: np.where(t == 0, 0.0, log_likelihood(z, t)))
 
 
-@mutant_around("MLM-LIK-6", "loss", reduction=MEAN, url=(_457, _NSP))
+@mutant_around("MLM-LIK-6", "loss", reduction=MEAN, url=_457)
 def labels_above_0_only(correct: Port, call: Call) -> Any:
     """Positions are selected by ``labels > 0``, so id 0 is never scored."""
     labels = np.where(call["labels"] == 0, call["ignore_index"], call["labels"])
