@@ -88,9 +88,9 @@ def test_a_run_makes_no_more_tests_than_share_its_error() -> None:
     # Rates, columns and rows, kinds, ids, neighbours, twins and calls, columns again.
     expected = 2 + (64 + 64) + 6 + 28 + 3 + (2 + 1) + 64
     # Words: kinds, rates by length and place, pairs, what is left of a word's kind, pieces.
-    expected += 6 + 2 * (1 + 5 + 23) + 4 + 1 + 4
+    expected += 6 + 2 * (1 + 5 + 23) + 4 + 1 + 2
     # Kinds of neighbours; columns and groups of them; runs in three places; pairs of makers; ids.
-    expected += 8 + (64 + 4) + (64 + 5) + 3 * (6 + 7) + (18 + 27 + 108) + (4 + 1)
+    expected += 4 + (64 + 4) + (64 + 5) + 3 * (6 + 7) + (18 + 27 + 108) + (4 + 1)
     assert made == expected
     assert made * ALPHA <= FAMILY_ERROR
     again = RunReport.from_json(report.to_json())

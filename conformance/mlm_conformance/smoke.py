@@ -19,7 +19,7 @@ from mlm_conformance.cases.bad import (
     good_mask_call,
     good_score_call,
 )
-from mlm_conformance.cases.masks import SampleRecipe
+from mlm_conformance.cases.masks import SampleRecipe, SampleWordsRecipe
 from mlm_conformance.process import Target
 
 __all__ = ["Smoke", "smoke"]
@@ -91,10 +91,7 @@ def _sample_call() -> dict[str, Any]:
 
 def _sample_words_call() -> dict[str, Any]:
     """Everything masked: what a masker of words has least reason to refuse."""
-    call = SampleRecipe("3/20", "1 0 0", 0, law="word").build(0).arguments()
-    shape = call["tokens"].shape
-    words = np.broadcast_to(np.arange(shape[1], dtype=np.int32) // 2, shape).copy()
-    return {**call, "word_id": words, "n": 2}
+    return SampleWordsRecipe("3/20", "1 0 0", 0).build(0).arguments()
 
 
 def _sample_parallel_call() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.model import MaskCase, SampleCase
+from mlm_conformance.cases.model import MaskCase, SampleCase, SampleWordsCase
 from mlm_conformance.cases.numbers import generator
 from mlm_spec import (
     Bernoulli,
@@ -33,9 +33,11 @@ __all__ = [
     "SEP",
     "MaskRecipe",
     "SampleRecipe",
+    "SampleWordsRecipe",
     "mask_recipes",
     "rearrange",
     "sample_recipes",
+    "sample_words_recipes",
 ]
 
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
@@ -217,6 +219,40 @@ def sample_recipes(
         st.integers(0, 2**32 - 1),
     )
     always = tuple(SampleRecipe(rate, kind, i) for i, rate in enumerate(rates) for kind in kinds)
+    return strategy, always
+
+
+@dataclass(frozen=True, slots=True)
+class SampleWordsRecipe:
+    """What a `SampleWordsCase` is made from: words of a few pieces, some ineligible."""
+
+    rate: str
+    kinds: str
+    seed: int
+
+    def build(self, run_seed: int) -> SampleWordsCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        recipe = MaskRecipe("word", self.rate, self.kinds, "token", 32, 0, ROWS, self.seed)
+        case = recipe.build(run_seed)
+        assert case.word_id is not None
+        real = case.eligible & ~np.isin(case.tokens, SPECIAL)
+        tokens, about = case.tokens.astype(np.int64), f"word rate {self.rate}, {self.kinds}"
+        return SampleWordsCase(tokens, real, case.word_id, case.policy, 64, self.seed, about)
+
+
+def sample_words_recipes(
+    rates: Sequence[str] = ("3/20", "1/2"), kinds: Sequence[str] = ("1 0 0",)
+) -> tuple[st.SearchStrategy[SampleWordsRecipe], tuple[SampleWordsRecipe, ...]]:
+    """A strategy, and recipes that are always in: not all maskers of words have other kinds."""
+    strategy = st.builds(
+        SampleWordsRecipe,
+        st.sampled_from(list(rates)),
+        st.sampled_from(list(kinds)),
+        st.integers(0, 2**32 - 1),
+    )
+    always = tuple(
+        SampleWordsRecipe(rate, kind, i) for i, rate in enumerate(rates) for kind in kinds
+    )
     return strategy, always
 
 

@@ -216,22 +216,17 @@ def a_fixed_count_is_exact_and_everywhere_alike(context: Context, case: SampleCa
 @check(
     "MLM-DST-12",
     port="sample",
-    recipes=table([DrawRecipe("1", "1/2 1/4 1/4")]),
+    recipes=table([DrawRecipe("1", "1/2 0 1/2")]),
     needs=("trials",),
 )
 def neighbours_show_kinds_of_their_own(context: Context, case: SampleCase) -> None:
     """Pairs of columns, one, two and eight apart, and pairs of rows."""
-    shares, same = case.policy.corruption, Fraction(1, len(POOL))
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        found = []
-        for what, facts, p in (
-            ("masked", inputs == case.policy.mask_id, Fraction(shares.mask)),
-            ("as they were", inputs == case.tokens, shares.keep + shares.random * same),
-        ):
-            for pair, one, other in _couples(facts):
-                both = one & other
-                found.append(Tally(f"{pair}, both {what}", int(both.sum()), both.size, p**2))
+        found, share = [], Fraction(case.policy.corruption.mask)
+        for pair, one, other in _couples(inputs == case.policy.mask_id):
+            both = one & other
+            found.append(Tally(f"{pair}, both masked", int(both.sum()), both.size, share**2))
         return found
 
     fits(context, case, partial(sampled, context, case), counts)
@@ -244,13 +239,14 @@ def neighbours_show_kinds_of_their_own(context: Context, case: SampleCase) -> No
     needs=("trials",),
 )
 def neighbours_draw_ids_of_their_own(context: Context, case: SampleCase) -> None:
-    """Pairs of columns, one, two and eight apart, and pairs of rows."""
+    """Pairs of columns, one, two and eight apart, and pairs of rows; both with ids of the pool."""
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         share = Fraction(1, len(POOL))
         return [
-            Tally(f"{pair}, the same id", int((one == other).sum()), one.size, share)
+            Tally(f"{pair}, the same id", int((one == other)[fair].sum()), int(fair.sum()), share)
             for pair, one, other in _couples(inputs)
+            for fair in [np.isin(one, POOL) & np.isin(other, POOL)]
         ]
 
     fits(context, case, partial(sampled, context, case), counts)

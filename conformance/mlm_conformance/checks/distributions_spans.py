@@ -13,7 +13,7 @@ from mlm_conformance.cases.model import SampleCase
 from mlm_conformance.check import Context, Violation, check, table
 from mlm_conformance.checks.common import sampled
 from mlm_conformance.distributions.judge import Tally, fits
-from mlm_conformance.distributions.spans import pattern_probability, rate
+from mlm_conformance.distributions.spans import pattern_probability, rate, whole_runs, windows
 from mlm_spec import Span
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -64,7 +64,7 @@ def runs_have_the_lengths_of_united_spans(context: Context, case: SampleCase) ->
             for what, pattern, places in (
                 ("a row begins with", (*yes, False), [0]),
                 ("a row ends with", (False, *yes), [columns - run - 1]),
-                ("between others are", (False, *yes, False), _apart(columns, run + 2, longest)),
+                ("between others are", (False, *yes, False), windows(columns, run + 2, longest)),
             ):
                 seen = np.stack([_shows(chosen, pattern, at) for at in places])
                 p = pattern_probability(law, pattern, places[0])
@@ -75,11 +75,6 @@ def runs_have_the_lengths_of_united_spans(context: Context, case: SampleCase) ->
     fits(context, case, partial(sampled, context, case), counts)
 
 
-def _apart(columns: int, width: int, longest: int) -> list[int]:
-    """Where windows of a row begin that no span reaches two of, nor any from before the row."""
-    return list(range(longest, columns - width + 1, width + longest - 1))
-
-
 def _shows(chosen: NDArray[np.bool_], pattern: tuple[bool, ...], at: int) -> NDArray[np.bool_]:
     """Which rows have the pattern there: (n, B)."""
     fits_there: NDArray[np.bool_] = (chosen[:, :, at : at + len(pattern)] == pattern).all(axis=2)
@@ -87,23 +82,9 @@ def _shows(chosen: NDArray[np.bool_], pattern: tuple[bool, ...], at: int) -> NDA
 
 
 def _runs(case: SampleCase, labels: Array) -> Array:
-    """Runs that are whole: sample, row, first column, column behind the last, (runs, 4).
-
-    A run that the end of its row cuts is none, nor one beside a place that is no candidate.
-    """
-    able = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    state = np.where(np.broadcast_to(able, labels.shape), (labels != -100).astype(np.int8), 2)
-    edge = ((0, 0), (0, 0), (1, 1))
-    # Before a row nothing is selected; what would be behind it is not known.
-    wide = np.pad(state, edge, constant_values=((0, 0), (0, 0), (0, 2)))
-    inside = wide == 1
-    begins = np.argwhere(inside[..., 1:] & ~inside[..., :-1])
-    ends = np.argwhere(~inside[..., 1:] & inside[..., :-1])
-    before = wide[begins[:, 0], begins[:, 1], begins[:, 2]]
-    behind = wide[ends[:, 0], ends[:, 1], ends[:, 2] + 1]
-    whole = (before == 0) & (behind == 0)
-    found: Array = np.column_stack([begins, ends[:, 2]])[whole]
-    return found
+    return whole_runs(
+        labels != -100, case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    )
 
 
 @check(

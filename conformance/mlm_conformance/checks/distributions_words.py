@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from mlm_conformance.cases.model import SampleWordsCase
 from mlm_conformance.check import Context, Violation, check, table
 from mlm_conformance.checks.common import sampled
 from mlm_conformance.distributions.judge import Tally, fits
+from mlm_conformance.distributions.words import Word, couples, words_of
 
 __all__: list[str] = []  # importing the module registers its checks
 
@@ -24,37 +24,12 @@ _KINDS = ("1/2 0 1/2", "1/2 1/2 0", "4/5 1/10 1/10")
 _SAME = Fraction(1, len(POOL))  # a random id is the original one with this probability
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """One word of a row.
-
-    Attributes
-    ----------
-    row : of the batch.
-    id : its word id.
-    columns : of its candidates, ascending.
-    place : which word of its row it is.
-    """
-
-    row: int
-    id: int
-    columns: tuple[int, ...]
-    place: int
-
-
-def _words(case: SampleWordsCase) -> list[_Word]:
-    """All words, row by row: candidates of one row with one id, by their first piece."""
+def _words(case: SampleWordsCase) -> list[Word]:
     able = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    found = []
-    for row, (ids, candidate) in enumerate(zip(case.word_id, able, strict=True)):
-        pieces: dict[int, list[int]] = {}
-        for column in np.flatnonzero(candidate).tolist():
-            pieces.setdefault(int(ids[column]), []).append(column)
-        found += [_Word(row, i, tuple(at), n) for n, (i, at) in enumerate(pieces.items())]
-    return found
+    return words_of(case.word_id, able)
 
 
-def _at(array: Array, words: list[_Word], piece: int) -> Array:
+def _at(array: Array, words: list[Word], piece: int) -> Array:
     """What an (n, B, T) array holds at one piece of each word: (n, words)."""
     return array[:, [w.row for w in words], [w.columns[piece] for w in words]]
 
@@ -63,7 +38,7 @@ def _rate(case: SampleWordsCase) -> Fraction:
     return Fraction(case.policy.selection.rate)  # type: ignore[union-attr]
 
 
-def _differing(one: Array, other: Array, words: list[_Word]) -> tuple[int, _Word, int] | None:
+def _differing(one: Array, other: Array, words: list[Word]) -> tuple[int, Word, int] | None:
     """How many words two facts (n, words) differ on, the first such word and its sample."""
     differs = one != other
     if not differs.any():
@@ -72,7 +47,7 @@ def _differing(one: Array, other: Array, words: list[_Word]) -> tuple[int, _Word
     return int(differs.sum()), words[word], sample
 
 
-def _pairs(words: list[_Word]) -> Iterator[tuple[list[_Word], int, int]]:
+def _pairs(words: list[Word]) -> Iterator[tuple[list[Word], int, int]]:
     """The first piece of each word beside each later one: words, first piece, later piece."""
     for piece in range(1, max((len(w.columns) for w in words), default=0)):
         yield [w for w in words if len(w.columns) > piece], 0, piece
@@ -139,12 +114,11 @@ def words_are_selected_at_the_rate(context: Context, case: SampleWordsCase) -> N
 def words_are_selected_independently(context: Context, case: SampleWordsCase) -> None:
     """Words of one row, words of two rows with one id, one word in two masks."""
     words = _words(case)
-    at = {(w.row, w.place): i for i, w in enumerate(words)}
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         chosen = _at(labels != -100, words, 0)
         found = []
-        for what, left, right in _couples(at):
+        for what, left, right in couples(words):
             both = chosen[:, left] & chosen[:, right]
             found.append(Tally(f"{what}, both selected", int(both.sum()), both.size, p))
         both = chosen[0::2] & chosen[1::2]
@@ -153,22 +127,6 @@ def words_are_selected_independently(context: Context, case: SampleWordsCase) ->
 
     p = _rate(case) ** 2
     fits(context, case, partial(sampled, context, case), counts)
-
-
-def _couples(at: dict[tuple[int, int], int]) -> Iterator[tuple[str, list[int], list[int]]]:
-    """Pairs of words that have no word in common: indices of the ones and of the others."""
-    for what, rows, apart in (
-        ("neighbouring words", 0, 1),
-        ("words two apart", 0, 2),
-        ("words of neighbouring rows with one id", 1, 0),
-    ):
-        step = rows or apart
-        pairs = [
-            (one, at[row + rows, place + apart])
-            for (row, place), one in at.items()
-            if (row if rows else place) // step % 2 == 0 and (row + rows, place + apart) in at
-        ]
-        yield what, [one for one, _ in pairs], [other for _, other in pairs]
 
 
 @check(
@@ -249,30 +207,23 @@ def a_word_is_kept_or_random_as_a_whole(context: Context, case: SampleWordsCase)
 @check(
     "MLM-DST-12",
     port="sample_words",
-    recipes=table([WordDrawRecipe("1", "1/2 1/4 1/4", "token")]),
+    recipes=table([WordDrawRecipe("1", "1/2 0 1/2", "token")]),
     needs=("trials",),
 )
 def pieces_of_a_word_show_kinds_of_their_own(context: Context, case: SampleWordsCase) -> None:
-    shares = case.policy.corruption
-    kept = Fraction(shares.keep + shares.random * _SAME)
+    words, share = _words(case), Fraction(case.policy.corruption.mask)
     groups = [
-        ("first two pieces of a word", 1, [w for w in _words(case) if len(w.columns) == 2]),
-        ("first and last piece of a word", -1, [w for w in _words(case) if len(w.columns) > 2]),
+        ("words of two pieces", [w for w in words if len(w.columns) == 2]),
+        ("first and last piece of longer words", [w for w in words if len(w.columns) > 2]),
     ]
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        found = []
-        for what, last, words in groups:
-            rows = [w.row for w in words]
-            shown = [_at(inputs, words, piece) for piece in (0, last)]
-            own = [case.tokens[rows, [w.columns[piece] for w in words]] for piece in (0, last)]
-            masked = (shown[0] == case.policy.mask_id) & (shown[1] == case.policy.mask_id)
-            same = (shown[0] == own[0]) & (shown[1] == own[1])
-            found += [
-                Tally(f"{what}, both masked", int(masked.sum()), masked.size, shares.mask**2),
-                Tally(f"{what}, both as they were", int(same.sum()), same.size, kept**2),
-            ]
-        return found
+        masked = inputs == case.policy.mask_id
+        return [
+            Tally(f"{what}, both masked", int(both.sum()), both.size, share**2)
+            for what, own in groups
+            for both in [_at(masked, own, 0) & _at(masked, own, -1)]
+        ]
 
     fits(context, case, partial(sampled, context, case), counts)
 
@@ -284,11 +235,13 @@ def pieces_of_a_word_show_kinds_of_their_own(context: Context, case: SampleWords
     needs=("trials",),
 )
 def pieces_of_a_word_draw_ids_of_their_own(context: Context, case: SampleWordsCase) -> None:
+    """First and last pieces; both with ids of the pool."""
     words = [w for w in _words(case) if len(w.columns) > 1]
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        same = _at(inputs, words, 0) == _at(inputs, words, -1)
+        one, other = (_at(inputs, words, piece) for piece in (0, -1))
+        fair = np.isin(one, POOL) & np.isin(other, POOL)
         what = "words whose first and last piece show the same random id"
-        return [Tally(what, int(same.sum()), same.size, _SAME)]
+        return [Tally(what, int((one == other)[fair].sum()), int(fair.sum()), _SAME)]
 
     fits(context, case, partial(sampled, context, case), counts)

@@ -25,7 +25,7 @@ from mlm_conformance.cases.masks import (
 from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, Fixed, Recipe, check, table
-from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, field_of, masked
+from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, masked, sampled
 from mlm_spec import Corruption, FixedCount, MaskedBatch, MaskingPolicy, split_words
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -68,15 +68,11 @@ def only_candidates_are_selected(context: Context, case: MaskCase) -> None:
     theorem=True,
 )
 def a_masker_never_selects_what_is_not_eligible(context: Context, case: SampleCase) -> None:
-    labels = field_of(context.call("sample", case.arguments()), "labels", _drawn(case))
+    _, labels = sampled(context, case, case.n)
     barred = np.broadcast_to(~case.eligible, labels.shape)
     context.saw("ineligible", barred.sum())
     context.saw("selected", (labels != -100).sum())
     context.equal("labels where not eligible", labels[barred], np.full(int(barred.sum()), -100))
-
-
-def _drawn(case: SampleCase) -> tuple[int, ...]:
-    return (case.n, *case.tokens.shape)
 
 
 @check(

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlm_spec.policy import Span
 
-__all__ = ["pattern_probability", "rate"]
+__all__ = ["pattern_probability", "rate", "whole_runs", "windows"]
 
 #: By how many positions are still covered, how likely that is.
 _State = tuple[Fraction, ...]
@@ -70,3 +74,39 @@ def _step(law: Span, state: _State) -> _State:
         for length, share in enumerate(law.lengths, 1):
             after[max(left - 1, length - 1)] += chance * law.start * share
     return tuple(after)
+
+
+def windows(columns: int, width: int, longest: int) -> list[int]:
+    """Where windows of a row begin that no span reaches two of, nor any that the row cuts.
+
+    >>> windows(20, 3, 4)
+    [4, 10, 16]
+    """
+    return list(range(longest, columns - width + 1, width + longest - 1))
+
+
+def whole_runs(selected: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> NDArray[Any]:
+    """Runs of selected positions that nothing cuts.
+
+    A run that the end of its row cuts is none, nor one beside a place that is no candidate.
+
+    Parameters
+    ----------
+    selected : bool (n, B, T).
+    candidate : bool (B, T).
+
+    Returns
+    -------
+    Sample, row, first column, and the column behind the last: int (runs, 4).
+    """
+    state = np.where(np.broadcast_to(candidate, selected.shape), selected.astype(np.int8), 2)
+    # Before a row nothing is selected; what would be behind it is not known.
+    wide = np.pad(state, ((0, 0), (0, 0), (1, 1)), constant_values=((0, 0), (0, 0), (0, 2)))
+    inside = wide == 1
+    begins = np.argwhere(inside[..., 1:] & ~inside[..., :-1])
+    ends = np.argwhere(~inside[..., 1:] & inside[..., :-1])
+    before = wide[begins[:, 0], begins[:, 1], begins[:, 2]]
+    behind = wide[ends[:, 0], ends[:, 1], ends[:, 2] + 1]
+    whole = (before == 0) & (behind == 0)
+    found: NDArray[Any] = np.column_stack([begins, ends[:, 2]])[whole]
+    return found

@@ -71,6 +71,7 @@ _TORCH_NAN = {"MLM-OBJ-11": "https://github.com/pytorch/pytorch/issues/70348"}
 _HF_NAN = {"MLM-OBJ-11": "https://github.com/huggingface/transformers/issues/16711"}
 _HF_COUNT = {**_HF_NAN, "MLM-OBJ-10": "https://github.com/huggingface/transformers/issues/47688"}
 _HF_POOL = {"MLM-COR-5": "https://github.com/huggingface/transformers/issues/15342"}
+_HF_SEED = "https://github.com/huggingface/transformers/pull/36497"
 _OPTAX_LABELS = "https://github.com/google-deepmind/optax/issues/1185"
 
 _WITH_COUNT = (
@@ -83,14 +84,14 @@ _NO_POOL = (
     "of them."
 )
 _WORDS = "Words of several tokens, given to it as character offsets that touch."
-_MASK_ALONE = (
-    "in this mode it shows nothing but the mask token: it replaces the weights by 1, 0, 0, "
-    "and warns"
+_WORDS_ALONE = (
+    f"{_WORDS} In this mode it shows nothing but the mask token, whatever the weights: policies "
+    "with others are not asked for."
 )
-_WHOLE_WORDS = {
-    **dict.fromkeys(("MLM-COR-5", "MLM-DST-3", "MLM-DST-4"), _MASK_ALONE),
-    "MLM-DST-5": "it selects whole words, so that the pieces of a word go together",
-}
+_LOADED = (
+    "sample_parallel is a DataLoader with num_workers and Trainer's seed_worker, after set_seed "
+    "with one seed on every rank."
+)
 _AROUND = (
     "The lines around ce are ours, the division included. The mask is float32 and comes from "
     "outside the compiled function."
@@ -217,8 +218,15 @@ PEERS: Sequence[Peer] = (
         "torch_path",
         'return_tensors="pt"',
         "Rate and weights as options; the special ids are the tokenizer's special tokens. "
-        f"{_NO_POOL}",
+        f"{_NO_POOL} {_LOADED}",
         upstream=_HF_POOL,
+    ),
+    _collator(
+        "hf-collator-seed",
+        "seeded_torch_path",
+        'seed=42, return_tensors="pt"',
+        f"The same collator with a seed of its own, in workers alone. {_LOADED}",
+        upstream=dict.fromkeys(("MLM-DST-17", "MLM-DST-19"), _HF_SEED),
     ),
     _collator(
         "hf-collator-numpy",
@@ -231,15 +239,13 @@ PEERS: Sequence[Peer] = (
         "hf-collator-words",
         "whole_word_torch_path",
         'whole_word_mask=True, return_tensors="pt"',
-        _WORDS,
-        not_asked=_WHOLE_WORDS,
+        _WORDS_ALONE,
     ),
     _collator(
         "hf-collator-words-numpy",
         "whole_word_numpy_path",
         'whole_word_mask=True, return_tensors="np"',
-        _WORDS,
-        not_asked=_WHOLE_WORDS,
+        _WORDS_ALONE,
     ),
     _keras(
         "keras-hub",
