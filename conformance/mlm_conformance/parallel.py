@@ -40,7 +40,7 @@ __all__ = ["FAMILIES", "merge", "run", "shared_out", "step_from_json", "step_to_
 
 # Ports that share programs.  A requirement goes with the last family that one of its ports is in.
 FAMILIES = (
-    ("random_words", "policy", "sample", "mask", "mask_step", "raise_for_status"),
+    ("random_words", "policy", "sample", "sample_words", "mask", "mask_step", "raise_for_status"),
     ("loss", "score", "score_step"),
     ("head", "head_step", "head_loss"),
 )

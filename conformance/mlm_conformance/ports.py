@@ -33,6 +33,7 @@ __all__ = [
     "RaiseForStatus",
     "RandomWords",
     "Sample",
+    "SampleWords",
     "Score",
     "ScoreStep",
     "check_arguments",
@@ -68,6 +69,10 @@ class HeadLoss(Protocol):
 
 class Sample(Protocol):
     def sample(self, tokens: _A, eligible: _A, policy: MaskingPolicy, n: int) -> Any: ...
+
+class SampleWords(Protocol):
+    def sample_words(self, tokens: _A, eligible: _A, word_id: _A, policy: MaskingPolicy,
+                     n: int) -> Any: ...
 
 class RandomWords(Protocol):
     def random_words(self, key: _A, counter: _A) -> Any: ...
@@ -140,6 +145,7 @@ PORTS: Mapping[str, Port] = MappingProxyType(
             "loss grad_hidden? grad_weight? grad_bias?",
         ),
         "sample": _port("tokens eligible policy n", "inputs labels"),
+        "sample_words": _port("tokens eligible word_id policy n", "inputs labels"),
         "random_words": _port("key counter", "words"),
         "policy": _port("fields", answers="mapping"),
         "mask_step": _port(_TOKENS, "inputs targets selected status"),

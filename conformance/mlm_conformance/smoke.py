@@ -70,6 +70,7 @@ def _good_call(port: str, hello: Hello) -> dict[str, Any]:
         "loss": lambda: good_loss_call(hello.loss_reduction or ""),
         "head_loss": lambda: _head_loss_call(hello.loss_reduction or ""),
         "sample": lambda: SampleRecipe("3/20", "4/5 1/10 1/10", 0).build(0).arguments(),
+        "sample_words": _sample_words_call,
         "random_words": _words_call,
         "policy": lambda: {"fields": good_mask_call()["policy"].to_mapping()},
         "raise_for_status": lambda: {"status": 0, "mean": False},
@@ -81,6 +82,13 @@ def _head_loss_call(reduction: str) -> dict[str, Any]:
     layer, loss = good_head_call(), good_loss_call(reduction)
     call = {name: layer[name] for name in ("hidden", "weight", "bias")}
     return {**call, **{name: loss[name] for name in ("labels", "ignore_index", "num_items")}}
+
+
+def _sample_words_call() -> dict[str, Any]:
+    call = SampleRecipe("3/20", "4/5 1/10 1/10", 0).build(0).arguments()
+    columns = np.arange(call["tokens"].shape[1], dtype=np.int32)
+    word_id = np.broadcast_to(columns // 2, call["tokens"].shape).copy()
+    return {**call, "word_id": word_id}
 
 
 def _words_call() -> dict[str, Any]:

@@ -16,7 +16,16 @@ import numpy as np
 import mlm_spec
 from mlm_spec import EmptySelectionError, MaskingPolicy, port, split_words
 
-__all__ = ["CORRECT", "MEAN", "NUM_ITEMS", "SUM", "denominator", "sample", "sample_with"]
+__all__ = [
+    "CORRECT",
+    "MEAN",
+    "NUM_ITEMS",
+    "SUM",
+    "denominator",
+    "sample",
+    "sample_with",
+    "sample_words",
+]
 
 SUM, MEAN, NUM_ITEMS = "sum", "mean", "sum/num_items"
 
@@ -30,14 +39,22 @@ def sample(tokens: Any, eligible: Any, policy: MaskingPolicy, n: int) -> tuple[A
     return sample_with(zlib.crc32(tokens.tobytes(), n), tokens, eligible, policy, n)
 
 
-def sample_with(
-    seed: int, tokens: Any, eligible: Any, policy: MaskingPolicy, n: int
+def sample_words(
+    tokens: Any, eligible: Any, word_id: Any, policy: MaskingPolicy, n: int
 ) -> tuple[Any, Any]:
-    """`sample`, by a seed that is given."""
+    """`sample` of tokens in words: ``word_id`` is equal for the pieces of a word."""
+    seed = zlib.crc32(word_id.tobytes(), zlib.crc32(tokens.tobytes(), n))
+    return sample_with(seed, tokens, eligible, policy, n, word_id)
+
+
+def sample_with(
+    seed: int, tokens: Any, eligible: Any, policy: MaskingPolicy, n: int, word_id: Any = None
+) -> tuple[Any, Any]:
+    """`sample`, by a seed that is given.  ``word_id`` None: each position is a word."""
     rows, columns = tokens.shape
     sequence = split_words(np.broadcast_to(np.arange(rows)[:, None], tokens.shape))
     place = np.broadcast_to(np.arange(columns, dtype=np.uint32), tokens.shape)
-    words = place.astype(np.int32)
+    words = place.astype(np.int32) if word_id is None else word_id
     batches = [
         mlm_spec.mask(tokens, sequence, place, words, eligible, policy, seed, epoch)
         for epoch in range(n)
@@ -90,7 +107,7 @@ def _backend(reduction: str) -> SimpleNamespace:
     ports = {name: getattr(port, name) for name in (*names, *steps)}
     losses = {"loss": _loss(reduction), "head_loss": _head_loss(reduction)}
     about = {"loss_reduction": reduction, "accumulation": port.accumulation}
-    return SimpleNamespace(sample=sample, **about, **ports, **losses)
+    return SimpleNamespace(sample=sample, sample_words=sample_words, **about, **ports, **losses)
 
 
 with_sum, with_mean, with_num_items = (_backend(r) for r in (SUM, MEAN, NUM_ITEMS))
