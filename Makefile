@@ -29,8 +29,8 @@ PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 MADE := made-with-python-$(VERSION)
 
-.PHONY: help check test lint types unit reference wrong backends mutants field bench detection soak \
-  verify device clean
+.PHONY: help check test lint types unit reference wrong backends mutants field bench detection \
+  identify soak verify device clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -82,6 +82,9 @@ bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on th
 	$(FIELD_VENV)/bin/python -m benchmarks.head --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.check --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.exact --results $(RESULTS)
+
+identify: $(FIELD_VENV)/installed-field ## which dialects real maskers have: docs/dialects.md
+	$(FIELD_VENV)/bin/python -m benchmarks.identify --seeds 20 --results $(RESULTS)
 
 detection: $(VENV)/installed-test ## wrong implementations that the suite rejects: docs/detection.md
 	$(VENV)/bin/mlm-spec detection --markdown docs/detection.md --json $(RESULTS)/detection.json

@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _add_detection(commands)
     _add_soak(commands)
     _add_mutants(commands)
+    _add_identify(commands)
     return root
 
 
@@ -170,6 +171,17 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mutants.set_defaults(command=_mutants)
 
 
+def _add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    say = "which known masker a masker behaves like"
+    found = commands.add_parser("identify", help=say, allow_abbrev=False)
+    found.add_argument("target", metavar="TARGET", help="a backend's name, or module:attribute")
+    found.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
+    found.add_argument("--json", metavar="F", help="write the answer as json to F")
+    _add_in_process(found)
+    found.add_argument("--time-limit", metavar="S", type=_seconds, help="seconds for one call")
+    found.set_defaults(command=_identify)
+
+
 def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
     # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
     command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
@@ -256,6 +268,13 @@ def _mutants(options: argparse.Namespace) -> int:
     except (FrameworkMissing, DeviceMissing) as error:
         print(f"mlm-spec: NOT RUN: {error}", file=sys.stderr)
         return 3
+
+
+def _identify(options: argparse.Namespace) -> int:
+    _require_extra("identify")
+    from mlm_conformance.dialects import command
+
+    return command.run(options)
 
 
 def _require_extra(command: str) -> None:

@@ -5,6 +5,7 @@
     results.py         what it found, and the exit status
     report.py          the Markdown report, and the table on the terminal
     packages.py        what is installed
+    dialects.py        maskers in wide use, described for `mlm-spec identify`
     accuracy/          the accuracy league: how close implementations come to the real number
 
     torch_losses.py    PyTorch's cross-entropies
