@@ -31,9 +31,10 @@ or padding in them, and in words of one to three pieces. Every call asks for one
 3/20, and weights 4/5, 1/10, 1/10. An adapter takes from it what its masker has options for, and
 lets it do the rest as it does by default: a masker with a fixed count follows its count, one with
 weights of its own shows those. All positions are eligible, special tokens and padding too.
-`special_ids` are, ascending, PAD, UNK, CLS, SEP and MASK; MASK is the last id of the vocabulary. In
-`sample` every token is a word of its own, and its id is even; in `sample_words` the pieces that go
-on have odd ids.
+`special_ids` are, ascending, PAD, UNK, CLS and SEP. MASK is the last id of the vocabulary and not
+among them: some maskers take it for special by themselves, some only where their caller says so.
+In `sample` every token is a word of its own, and its id is even; in `sample_words` the pieces that
+go on have odd ids.
 
 **What is a feature.** A question with a few possible answers, below. An answer predicts how often
 something happens: never, always, with a known probability, or with one in an interval. Intervals

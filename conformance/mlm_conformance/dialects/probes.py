@@ -2,8 +2,10 @@
 
 Every call asks for one policy: Bernoulli 3/20, and 4/5, 1/10, 1/10 of mask id, random ids and kept
 tokens.  A masker that has options for these takes them from the policy; what it has no option for
-stays as it is.  Of the ids it may know which is which: `SPECIAL` ascending is padding, unknown,
-beginning, end, mask.  All positions are eligible, special tokens and padding too.
+stays as it is.  Of the ids it may know which is which: ``special_ids`` ascending is padding,
+unknown, beginning, end.  The mask id is not among them: some maskers take it for special by
+themselves, and some only where their caller says so.  All positions are eligible, special tokens
+and padding too.
 
 Ordinary tokens are even where a word begins and odd where one goes on.  In calls of ``sample`` all
 of them begin a word.
@@ -50,7 +52,7 @@ POLICY = MaskingPolicy(
     vocab_size=MASK + 1,
     mask_id=MASK,
     pad_id=PAD,
-    special_ids=SPECIAL,
+    special_ids=(PAD, UNK, CLS, SEP),
 )
 
 #: Lengths of rows without special tokens, and of rows that begin with CLS and end with SEP.

@@ -266,6 +266,8 @@ class Masker:
 
 
 _NOT_FIRST = tuple(range(4, VOCAB))
+#: What a caller lists as special: the mask id is not among them.
+LISTED = (PAD, UNK, CLS, SEP)
 _NOT_BRACKETS = tuple(i for i in range(VOCAB) if i not in (CLS, SEP))
 
 google_bert = Masker(fixed(rounded), (CLS, SEP))
@@ -279,8 +281,8 @@ fairseq_words = Masker(row_by_row(words_by_chance), (), pool=_NOT_FIRST, unit=by
 modernbert_packer = Masker(bernoulli, (PAD,), spoils="padding")
 modernbert_packer_2 = Masker(bernoulli, (PAD,))
 megatron = Masker(row_by_row(n_grams), (CLS, SEP))
-keras_hub_python = Masker(bernoulli, SPECIAL)
-keras_hub_tf = Masker(fixed(ceiling_of_words), SPECIAL)
+keras_hub_python = Masker(bernoulli, LISTED)
+keras_hub_tf = Masker(fixed(ceiling_of_words), LISTED)
 tf_text = Masker(fixed(ceiling_of_words))
 tf_text_early = Masker(fixed(ceiling_of_words), SPECIAL, (0.8, 0.0, 0.2))
 spanbert = Masker(row_by_row(spans), (), unit=by_run)
@@ -289,13 +291,10 @@ nemo = Masker(inverted, (CLS, SEP), pool=_NOT_BRACKETS, unit=by_word)
 deberta = Masker(row_by_row(windows), SPECIAL)
 lucidrains_mlm = Masker(fixed(ceiling_of_all), (PAD, UNK, CLS, SEP), spoils="any")
 
-_BERNOULLI = ("hf-collator", "keras-hub-python")
 _CEILING = ("keras-hub-tf", "tf-text")
 #: Simulations that two dialects fit, because no feature that is known of both parts them.
 _SHARED = {
-    **dict.fromkeys(_BERNOULLI, _BERNOULLI),
-    **dict.fromkeys(_CEILING, _CEILING),
-    "lddl": ("lddl", "keras-hub-python"),
+    "keras-hub-tf": _CEILING,
 }
 
 

@@ -68,6 +68,7 @@ _PACKER: Facts = {
     "mask": "selected",
     "pad": "never",
 }
+_LISTED: Facts = {"unk": "never", "mask": "selected"}
 _RAGGED: Facts = {**_CEILING, **_NO_BRACKETS, **_PADDING, **_USUAL, **_PIECES}
 
 DIALECTS: Sequence[Dialect] = (
@@ -170,15 +171,16 @@ DIALECTS: Sequence[Dialect] = (
         "keras-hub-python",
         "keras-hub MaskedLMMaskGenerator, Python path",
         _KERAS,
-        "Where it is called with arrays or lists. Which ids are special is the caller's to say.",
-        {**_RATE, **_NO_BRACKETS, **_PADDING, **_USUAL, **_PIECES},
+        "Where it is called with arrays or lists. Which ids are special is the caller's to say, "
+        "MASK among them.",
+        {**_RATE, **_NO_BRACKETS, **_PADDING, **_USUAL, **_PIECES, **_LISTED},
     ),
     Dialect(
         "keras-hub-tf",
         "keras-hub MaskedLMMaskGenerator, TF path",
         _KERAS,
         "In a tf.data pipeline. It calls TF.Text.",
-        _RAGGED,
+        {**_RAGGED, **_LISTED},
     ),
     Dialect(
         "tf-text",
