@@ -150,6 +150,14 @@ def test_a_sum_is_a_balanced_tree(size: int) -> None:
     assert pairwise_sum(terms).shape == (2,)
 
 
+@pytest.mark.parametrize("shape", [(5,), (0,), (2, 3, 5), (3, 1, 2), (4, 1), (0, 3), (2, 3, 0)])
+def test_a_sum_is_over_the_last_axis(shape: tuple[int, ...]) -> None:
+    whole = np.arange(math.prod(shape), dtype=np.float64).reshape(shape)
+    found = pairwise_sum(whole)
+    assert found.shape == shape[:-1]
+    np.testing.assert_array_equal(found, whole.sum(axis=-1))
+
+
 def test_a_sum_is_no_view_of_its_terms() -> None:
     terms = np.ones((3, 1))
     pairwise_sum(terms)[:] = 7.0
