@@ -56,6 +56,7 @@ def head(
     (-1.386294, [-0.25, 0.75, -0.25, -0.25])
     """
     check_layer(hidden, weight, bias)
+    check_finite("weight", weight)
     rows, columns, _ = hidden.shape
     check_selection(targets, selected, (rows, columns), weight.shape[0], "weight")
     upstream = check_weights(weights, selected)
@@ -78,9 +79,9 @@ def head(
 
 
 def check_layer(hidden: object, weight: object, bias: object) -> None:
+    """Shapes and dtypes: all that is known without looking at values."""
     states = check_array("hidden", hidden, ("B", "T", "d"), FLOATS)
     own = (states.dtype.name,)
     matrix = check_array("weight", weight, ("V", states.shape[2]), own)
-    check_finite("weight", matrix)
     if bias is not None:
         check_array("bias", bias, (matrix.shape[0],), own)

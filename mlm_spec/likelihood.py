@@ -47,9 +47,8 @@ def log_likelihood(logits: NDArray[Any], targets: NDArray[Any]) -> Floats:
     pivot = np.where(z_target == top, column, z.argmax(axis=-1, keepdims=True))
     np.put_along_axis(z, pivot, -np.inf, axis=-1)  # z is now everybody but the pivot
     with np.errstate(over="ignore"):
-        tail = _tail(z, top)
-        nats: Floats = (z_target - top) - np.log1p(tail)
-    return nats[:, 0] + 0.0  # + 0.0: never -0.0
+        nats: Floats = (z_target - top) - np.log1p(_tail(z, top))
+    return nats[:, 0]  # never -0.0: nothing less nothing is 0.0
 
 
 def _tail(rest: Floats, top: Floats) -> Floats:
@@ -67,7 +66,7 @@ def _tail(rest: Floats, top: Floats) -> Floats:
 
 def _exp_difference(a: Floats, b: Floats) -> Floats:
     """exp(a − b) for a ≤ b finite or a = -inf, with the rounding error of a − b put back."""
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(over="ignore"):
         d = a - b
         slip = _difference_error(a, b, d)
         power = np.exp(d)

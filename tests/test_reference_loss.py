@@ -147,6 +147,18 @@ def test_a_step_without_effect_says_why() -> None:
     assert without_effect(0, SELECTED, broken) == Status.OVERFLOW
 
 
+@pytest.mark.parametrize("nothing", [False, True])
+def test_a_step_with_a_weight_that_is_no_number_says_so_and_raises_nothing(nothing: bool) -> None:
+    hidden, weight, bias = head_arguments()
+    weight[2, 1] = np.nan
+    selected = SELECTED & (not nothing)
+    step = mlm_spec.head_step(hidden, weight, bias, TARGETS, selected, None, 3)
+    assert step.status == (Status.NOT_FINITE | Status.EMPTY if nothing else Status.NOT_FINITE)
+    assert (step.sum, step.count, step.grad_weight.any()) == (0.0, 0, False)
+    full = mlm_spec.head_step(hidden, weight, bias, TARGETS, SELECTED, None, 2)
+    assert full.status == Status.OVERFLOW
+
+
 @pytest.mark.parametrize("status", [Status.OK, 0, np.int32(0), Status.EMPTY])
 def test_a_good_status_raises_nothing(status: int) -> None:
     assert mlm_spec.raise_for_status(status) is None  # type: ignore[func-returns-value]

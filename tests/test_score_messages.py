@@ -182,6 +182,10 @@ SCORES: list[Call] = [
         lambda: mlm_spec.loss(Z, np.full((2, 3), -100)),
     ),
     (
+        "InputError: num_items is 2.5; expected the count of the global batch",
+        lambda: mlm_spec.loss(Z, T, num_items=2.5, reduction="sum/num_items"),
+    ),
+    (
         "InputError: num_items is None; expected the count of the global batch",
         lambda: mlm_spec.loss(Z, T, reduction="sum/num_items"),
     ),
