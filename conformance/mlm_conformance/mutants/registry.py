@@ -39,6 +39,7 @@ class Mutant:
     url : where a real program was wrong in this way; None where it is made up.
     check : the name of the check that is there to catch it, ``{}`` in it standing for the port;
         None where the requirement has only one on each of the ports.
+    profile : the shortest that is to catch it; ``"ci"`` where it takes a size of some kind.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Mutant:
     about: str
     url: str | None
     check: str | None
+    profile: str = "quick"
 
 
 REGISTERED: list[Mutant] = []
@@ -61,6 +63,7 @@ def mutant(
     accumulation: str | None = None,
     check: str | None = None,
     url: str | None = None,
+    profile: str = "quick",
 ) -> Callable[[Port], Any]:
     """Register a function that is the wrong port; its docstring says what is wrong.
 
@@ -69,7 +72,7 @@ def mutant(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, (port,), check, url)
+        _register(function, requirement, (port,), check, url, profile)
         return _backend({port: function}, reduction, accumulation)
 
     return register
@@ -81,6 +84,7 @@ def mutant_around(
     reduction: str | None = None,
     check: str | None = None,
     url: str | None = None,
+    profile: str = "quick",
 ) -> Callable[[Port], Any]:
     """Register a function (the correct port, its arguments by name) for one or several ports.
 
@@ -88,7 +92,7 @@ def mutant_around(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, ports, check, url)
+        _register(function, requirement, ports, check, url, profile)
         correct = CORRECT[reduction or SUM]
         around = _around if requirement.startswith("MLM-ERR") else _around_good_calls
         return _backend({p: around(function, getattr(correct, p)) for p in ports}, reduction)
@@ -114,12 +118,17 @@ def mutant_with_state(
 
 
 def _register(
-    function: Port, requirement: str, ports: tuple[str, ...], check: str | None, url: str | None
+    function: Port,
+    requirement: str,
+    ports: tuple[str, ...],
+    check: str | None,
+    url: str | None,
+    profile: str = "quick",
 ) -> None:
     name = function.__name__
     about = " ".join((function.__doc__ or "").split())
     target = f"{function.__module__}:{name}"
-    REGISTERED.append(Mutant(name, target, requirement, ports, about, url, check))
+    REGISTERED.append(Mutant(name, target, requirement, ports, about, url, check, profile))
 
 
 def _backend(
