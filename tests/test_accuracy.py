@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import math
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,11 +149,12 @@ def test_the_worst_input_of_a_report_can_be_made_again(tmp_path: Path) -> None:
     report = run("torch", profile="quick", only=["MLM-LIK-4"], failures=tmp_path)
     worst = RunReport.from_json(report.to_json()).requirements[0].worst
     assert worst is not None
-    call = ast.parse(worst.recipe, mode="eval").body
-    assert isinstance(call, ast.Call)
-    made = call.func.value  # type: ignore[attr-defined]
-    fields = {word.arg: ast.literal_eval(word.value) for word in made.keywords}
-    seed = ast.literal_eval(call.args[0])
-    case = SearchRecipe(**fields).build(seed) if made.func.id == "SearchRecipe" else None
-    assert made.func.id in ("SearchRecipe", "ScoreRecipe")
-    assert case is None or str(case) == worst.case
+    bring, make = ast.parse(worst.recipe).body
+    assert isinstance(bring, ast.ImportFrom)
+    assert isinstance(make, ast.Expr)
+    call: Any = make.value
+    named = call.func.value
+    assert [alias.name for alias in bring.names] == [named.func.id]
+    recipe = getattr(import_module(bring.module or ""), named.func.id)
+    fields = {word.arg: ast.literal_eval(word.value) for word in named.keywords}
+    assert str(recipe(**fields).build(ast.literal_eval(call.args[0]))) == worst.case

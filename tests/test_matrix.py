@@ -12,8 +12,8 @@ from mlm_conformance.cli import main
 from mlm_conformance.matrix import reasons, table
 from mlm_conformance.matrix.measure import Fate, Kill, fate
 from mlm_conformance.matrix.table import Matrix, markdown
-from mlm_conformance.mutants.elsewhere import around, is_portable, portable_mutants
 from mlm_conformance.mutants.library import MUTANTS
+from mlm_conformance.mutants.wrapping import around, is_portable, portable_mutants
 
 from mlm_spec import text
 

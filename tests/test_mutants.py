@@ -24,6 +24,9 @@ import mlm_spec
 from mlm_spec import corruption, masking, objective, selection, thresholds
 
 QUICK = replace(profiles.PROFILES["quick"], simplify_seconds=0.0)
+# What ci has more than quick, but for the number of cases that are drawn.
+CI = replace(profiles.PROFILES["ci"], simplify_seconds=0.0, examples=3)
+PROFILES = {"quick": QUICK, "ci": CI}
 MODULES = (corruption, masking, objective, selection, thresholds, mlm_spec)
 NAMES = [dict(vars(module)) for module in MODULES]
 CORRECT_TARGETS = {
@@ -37,10 +40,10 @@ CORRECT_TARGETS = {
 
 
 @cache
-def verdicts(target: str, requirement: str) -> tuple[CheckResult, ...]:
+def verdicts(target: str, requirement: str, profile: str = "quick") -> tuple[CheckResult, ...]:
     """What the checks of one requirement find, of those that the target claims."""
-    session = open_session(target, profile="quick", in_process=True, failures=None)
-    session.profile = QUICK
+    session = open_session(target, profile=profile, in_process=True, failures=None)
+    session.profile = PROFILES[profile]
     results = (run_check(session, check) for check in plan([requirement]))
     return tuple(r for r in results if r.outcome is not Outcome.NOT_CLAIMED)
 
@@ -64,25 +67,27 @@ def rejected(mutant: Mutant, results: tuple[CheckResult, ...]) -> bool:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.requirement}-{m.name}")
 def test_a_mutant_fails_its_requirement(mutant: Mutant) -> None:
-    results = verdicts(mutant.target, mutant.requirement)
+    results = verdicts(mutant.target, mutant.requirement, mutant.profile)
     said = [f"{r.name} on {r.port}: {r.outcome.value} {r.message}" for r in results]
     assert Outcome.ERROR not in {result.outcome for result in results}, said
     assert rejected(mutant, results), said
 
 
 @pytest.mark.parametrize(
-    ("requirement", "reduction"),
+    ("requirement", "reduction", "profile"),
     sorted(
         {
-            (mutant.requirement, reduction)
+            (mutant.requirement, reduction, mutant.profile)
             for mutant in MUTANTS
             for reduction in CORRECT_TARGETS
             if reduction == (getattr(resolve(mutant.target), "loss_reduction", None) or "sum")
         }
     ),
 )
-def test_the_correct_backend_passes_what_mutants_fail(requirement: str, reduction: str) -> None:
-    results = verdicts(CORRECT_TARGETS[reduction], requirement)
+def test_the_correct_backend_passes_what_mutants_fail(
+    requirement: str, reduction: str, profile: str
+) -> None:
+    results = verdicts(CORRECT_TARGETS[reduction], requirement, profile)
     assert results
     assert [r for r in results if r.outcome is not Outcome.PASS] == []
 

@@ -34,6 +34,7 @@ __all__ = [
     "Fixed",
     "NotClaimed",
     "Recipe",
+    "Series",
     "Target",
     "Unmeasurable",
     "Violation",
@@ -186,7 +187,7 @@ class Context:
         if not ratio[at] <= 1.0:
             where = f"[{', '.join(str(int(i)) for i in at)}]" if at else ""
             raise Violation(
-                f"{what}{where} is {seen[at]:.9g}, should be {want[at]:.9g} ± {limit[at]:.3g}"
+                f"{what}{where} is {_told_apart(seen[at], want[at])} ± {limit[at]:.3g}"
                 f" [{self.case}, {kind}]",
                 what,
             )
@@ -202,8 +203,16 @@ class Context:
             self.worst = worst
 
 
+def _told_apart(seen: float, want: float) -> str:
+    """``-0.5, should be -0.4``, with as many digits as show the difference."""
+    texts = [(f"{seen:.{digits}g}", f"{want:.{digits}g}") for digits in (9, 13, 17)]
+    first, second = next((pair for pair in texts if pair[0] != pair[1]), texts[-1])
+    return f"{first}, should be {second}"
+
+
 Judge = Callable[[Context, Any], None]
 Recipes = tuple[st.SearchStrategy[Any] | None, Sequence[Recipe]]
+Series = Callable[[int], Sequence[Recipe]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,7 @@ class Check:
     declared : whether it applies only where an accumulation class is declared.
     climbs : whether the search goes towards larger errors, measured by their bounds.
     stream : what its draws are seeded with; checks with one strategy and one stream draw the same.
+    series : the recipes of the n-th size that a profile asks for; None where sizes tell nothing.
     """
 
     requirement: str
@@ -242,6 +252,7 @@ class Check:
     declared: bool = False
     climbs: bool = False
     stream: str = ""
+    series: Series | None = None
 
     @property
     def id(self) -> str:
@@ -252,9 +263,14 @@ class Check:
         """How many cases it draws."""
         return 0 if self.strategy is None else max(1, round(profile.examples * self.share))
 
+    def listed(self, profile: Profile) -> list[Recipe]:
+        """The recipes that run whatever is drawn: the same ones always, then one size by one."""
+        sizes = range(profile.sizes) if self.series is not None else ()
+        return [*self.always, *(r for n in sizes if self.series for r in self.series(n))]
+
     def cases(self, profile: Profile) -> int:
         """How many cases it runs, the same ones always included."""
-        return len(self.always) + self.drawn(profile)
+        return len(self.listed(profile)) + self.drawn(profile)
 
 
 CHECKS: list[Check] = []
@@ -273,6 +289,7 @@ def check(
     climbs: bool = False,
     share: float = 1.0,
     stream: str = "",
+    series: Series | None = None,
 ) -> Callable[[Judge], Judge]:
     """Register a check.  ``recipes`` is a strategy and the recipes that are always in."""
 
@@ -294,6 +311,7 @@ def check(
                 declared,
                 climbs,
                 stream or f"{requirement}/{judge.__name__}",
+                series,
             )
         )
         return judge

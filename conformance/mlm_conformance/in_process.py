@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 from mlm_conformance.answer import Answer, Hello, read_answer, read_hello
+from mlm_conformance.buffers import Buffers
 from mlm_conformance.ports import check_arguments
 from mlm_conformance.resolve import TargetError, resolve
 from mlm_conformance.serving import describe, encode_reply, serve_call
@@ -42,6 +43,7 @@ class InProcessTarget:
                 f"{self._name} is a program of its own; it cannot run in this process"
             )
         self._target: Any = None
+        self._buffers = Buffers()
         self.restart()
         self._hello = read_hello(self._name, describe(self._name, self._target))
 
@@ -69,7 +71,7 @@ class InProcessTarget:
         reply = serve_call(
             self._target,
             port,
-            _carried(encode(arguments)),
+            self._buffers.place(port, _carried(encode(arguments))),
             measure_memory=measure_memory,
             random_state=watch_random,
         )

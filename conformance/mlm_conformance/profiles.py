@@ -18,16 +18,18 @@ class Profile:
     examples : cases drawn for each check, beside those that are always in.
     simplify_seconds : time spent on making a failing case smaller.
     derandomised : whether the drawn cases follow from the run's seed alone.
+    sizes : how many sizes of its own, drawn anew by the run's seed, each port meets.
     """
 
     name: str
     examples: int
     simplify_seconds: float
     derandomised: bool
+    sizes: int
 
 
 PROFILES: Mapping[str, Profile] = {
-    "quick": Profile("quick", 4, 2.0, True),
-    "ci": Profile("ci", 25, 10.0, True),
-    "nightly": Profile("nightly", 400, 30.0, False),
+    "quick": Profile("quick", 3, 2.0, True, 1),
+    "ci": Profile("ci", 25, 10.0, True, 12),
+    "nightly": Profile("nightly", 400, 30.0, False, 200),
 }

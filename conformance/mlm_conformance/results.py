@@ -60,7 +60,7 @@ class Worst:
     error, bound : in the units of ``what``.
     what : the quantity, such as ``"sum"``.
     case : the case it was seen in, in words.
-    recipe : how that case is made again, in the suite's own names; "" where nothing is drawn.
+    recipe : a line of Python that makes that case again; "" where nothing is drawn.
     """
 
     ratio: float

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_conformance.buffers import Buffers
 from mlm_conformance.ports import MalformedAnswer, normalise
 from mlm_conformance.resolve import (
     DeviceMissing,
@@ -65,9 +66,9 @@ def failure(error: Exception) -> dict[str, Any]:
 
 
 def reply_to(
-    target: object, hello: Mapping[str, Any], request: Mapping[str, Any]
+    target: object, hello: Mapping[str, Any], request: Mapping[str, Any], buffers: Buffers
 ) -> dict[str, Any]:
-    """The reply to one request, ``hello`` or ``call``."""
+    """The reply to one request, ``hello`` or ``call``; its arrays are put into the buffers."""
     if request.get("do") == "hello":
         return dict(hello)
     if request.get("do") != "call":
@@ -75,7 +76,7 @@ def reply_to(
     return serve_call(
         target,
         request["port"],
-        request["args"],
+        buffers.place(request["port"], request["args"]),
         measure_memory=bool(request.get("measure_memory")),
         random_state=bool(request.get("random_state")),
     )

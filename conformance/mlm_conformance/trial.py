@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -45,7 +46,7 @@ class Trial:
         return self._context.worst
 
     def run(self) -> None:
-        for recipe in self._check.always:
+        for recipe in self._check.listed(self._session.profile):
             self._judge(recipe)
         draw(self._check, self._session.profile, self._session.seed, self._judge_within_budget)
 
@@ -113,14 +114,24 @@ def recipes_of(check: Check, profile: Profile, seed: int) -> list[Any]:
 
     Where a check climbs, those of a search that sees no errors.
     """
-    found = list(check.always)
+    found = check.listed(profile)
     draw(check, profile, seed, found.append)
     return found
 
 
 def _written(recipe: Any, run_seed: int) -> str:
-    """How the case is made again; "" where the case itself is all there is."""
-    return "" if isinstance(recipe, Fixed) else f"{recipe!r}.build({run_seed})"
+    """A line of Python that makes the case again; "" where the case itself is all there is."""
+    if isinstance(recipe, Fixed):
+        return ""
+    return "; ".join([*sorted(set(_imports(recipe))), f"{recipe!r}.build({run_seed})"])
+
+
+def _imports(recipe: Any) -> Iterator[str]:
+    """What brings the names of a recipe, and of recipes in it."""
+    yield f"from {type(recipe).__module__} import {type(recipe).__name__}"
+    for part in (getattr(recipe, f.name) for f in fields(recipe)):
+        if is_dataclass(part):
+            yield from _imports(part)
 
 
 def _digest(run_seed: int, name: str) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,9 +182,14 @@ def _balls(rows: Rows) -> Any:
 
 def _rounded(rests: Any, exact: dict[tuple[int, int], Any]) -> Floats:
     """The nearest floats of exact parts plus rests."""
-    zero = fmpq(0)
-    rows = [
-        [nearest(Real(exact.get((i, k), zero), rest)) for k, rest in enumerate(row)]
-        for i, row in enumerate(rests.tolist())
-    ]
-    return np.array(rows, np.float64)
+    rows = rests.tolist()
+    # Most have no exact part: both their ends are the same float, but for the ones listed.
+    low, high = ([[float(end(rest)) for rest in row] for row in rows] for end in (_lower, _upper))
+    found = np.array(low, np.float64)
+    undecided = set(map(tuple, np.argwhere(found != np.array(high, np.float64)).tolist()))
+    for i, k in undecided | exact.keys():
+        found[i, k] = nearest(Real(exact.get((i, k), fmpq(0)), rows[i][k]))
+    return found + 0.0
+
+
+_lower, _upper = methodcaller("lower"), methodcaller("upper")

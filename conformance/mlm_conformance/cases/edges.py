@@ -1,8 +1,9 @@
-"""Cases in which a probability of the policy is that of one word: w / 2³², or (w + 1) / 2³².
+"""Cases in which a probability of the policy is that of one word w, times 2⁻³².
 
 A threshold is a number of 32 bits.  Drawn probabilities tell it from one of 16 or 24 bits once in
 a great many words; here the policy is made for a word that the case will draw, so that the
-decision turns at exactly that word: w < T(w / 2³²) is false, w < T((w + 1) / 2³²) is true.
+decision turns at exactly that word: w < T(w / 2³²) is false, w < T((w + a) / 2³²) is true for any
+a > 0, however small.
 """
 
 from __future__ import annotations
@@ -89,8 +90,11 @@ class EdgeRecipe:
         return int(row), int(column)
 
     def _edge(self, case: MaskCase, cell: _Cell, stream: Stream, number: int) -> Fraction:
-        """w / 2³², or (w + 1) / 2³² if the word is to be below."""
-        return Fraction(int(_words(case, stream, number)[cell]) + self.below, 2**32)
+        """(w + a) / 2³² if the word is to be below, else (w − 1 + a) / 2³², for an a up to 1."""
+        word = int(_words(case, stream, number)[cell])
+        # The least that is above a word: what rounds, or has fewer digits, takes it for the word.
+        above = (Fraction(1), Fraction(1, 3), Fraction(1, 2**40))[self.seed % 3]
+        return max(Fraction(0), word + (above if self.below else above - 1)) / 2**32
 
 
 def _words(case: MaskCase, stream: Stream, number: int) -> NDArray[Any]:

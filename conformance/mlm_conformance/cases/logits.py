@@ -42,14 +42,17 @@ def equal(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]
 
 
 def ties(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
-    """Two levels, the upper one shared: argmax is no help."""
+    """Two levels, the upper one shared: argmax is no help; 0 has either sign."""
     levels = rng.integers(0, 2, size=(rows, vocab)).astype(np.float64)
-    return levels * 2.0, _targets(rng, rows, vocab)
+    signed = np.where(levels == 0, rng.choice([0.0, -0.0], size=levels.shape), levels)
+    return signed * 2.0, _targets(rng, rows, vocab)
 
 
 def offset(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
     """Far from 0: exp overflows, or everything underflows, without a shift by the maximum."""
     shift = rng.choice([200.0, -200.0, 1e4, -1e4], size=(rows, 1))
+    further = rng.choice([-1, 1], size=(rows, 1)) * 10 ** rng.uniform(3, 6, size=(rows, 1))
+    shift = np.where(rng.random((rows, 1)) < 0.3, further, shift)
     return rng.normal(size=(rows, vocab)) * 3.0 + shift, _targets(rng, rows, vocab)
 
 
@@ -62,6 +65,8 @@ def improbable(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats,
     """The target far below the rest: its probability underflows, its logarithm does not."""
     logits, ids = rng.normal(size=(rows, vocab)), _targets(rng, rows, vocab)
     gap = rng.choice([30.0, 130.0, 1000.0, 1e4], size=(rows, 1))
+    anywhere = 10 ** rng.uniform(1, 6, size=(rows, 1))
+    gap = np.where(rng.random((rows, 1)) < 0.3, anywhere, gap)
     if vocab > 1:
         _put(logits, ids, logits.max(axis=-1, keepdims=True) - gap)
     return logits, ids
@@ -71,6 +76,7 @@ def likely(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids
     """Pr → 1: log Pr is a tiny number that cancellation or a narrow type loses."""
     logits, ids = rng.normal(size=(rows, vocab)), _targets(rng, rows, vocab)
     gap = rng.choice([1.0, 3.0, 5.0, 6.0, 10.0, 20.0, 40.0], size=(rows, 1))
+    gap = np.where(rng.random((rows, 1)) < 0.3, rng.uniform(0.5, 45.0, size=(rows, 1)), gap)
     _put(logits, ids, np.zeros((rows, 1)))
     logits -= logits.max(axis=-1, keepdims=True)
     _put(logits, ids, gap)

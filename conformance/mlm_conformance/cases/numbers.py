@@ -21,7 +21,6 @@ from mlm_conformance.cases.model import HeadCase, LossCase, ScoreCase
 
 __all__ = [
     "DTYPES",
-    "HEAD_ODD",
     "ODD",
     "HeadRecipe",
     "LossRecipe",
@@ -31,6 +30,7 @@ __all__ = [
     "head_recipes",
     "loss_recipes",
     "score_recipes",
+    "within_range",
 ]
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -41,10 +41,9 @@ MEDIUM = (2, 4, 999)  # odd: a vocabulary that no vector length divides
 LARGE = (1, 2, 30522)
 WIDEST = (1, 2, 65536)  # a sum of so many ones is infinite in float16
 # Shapes that are no power of two, many rows, and many columns: float32 alone, to save programs.
-ODD = ((9, 3, 64), (3, 40, 64), (2, 250, 64))
-HEAD_ODD = (3, 40, 81, 63)
+ODD = ((9, 3, 64), (2, 250, 64))
 _Shape = TypeVar("_Shape", bound=tuple[int, ...])
-HEAD_SHAPES = ((1, 1, 4, 2), (2, 8, 16, 64), (2, 4, 17, 999))  # B, T, d, V
+HEAD_SHAPES = ((2, 8, 16, 64), (2, 4, 17, 999))  # B, T, d, V
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -76,6 +75,13 @@ def upstream(rng: np.random.Generator, shape: tuple[int, int], dtype: str) -> ND
     return weights.astype("float64" if dtype == "float64" else "float32")
 
 
+def within_range(logits: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+    """Finite logits moved into the range of float16, where that is the dtype; -inf stays."""
+    if dtype != "float16":
+        return logits
+    return np.where(np.isfinite(logits), np.clip(logits, -6e4, 6e4), logits)
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreRecipe:
     """What a `ScoreCase` is made from."""
@@ -92,6 +98,7 @@ class ScoreRecipe:
         rng = generator(run_seed, self.seed)
         rows, columns, vocab = self.shape
         logits, ids = FAMILIES[self.family](rng, rows * columns, vocab)
+        logits = within_range(logits, self.dtype)
         selected = pattern(rng, self.pattern, (rows, columns))
         weights = upstream(rng, (rows, columns), self.dtype) if self.weighted else None
         return ScoreCase(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_conformance.cases.anywhere_masks import every_law, mask_series
 from mlm_conformance.cases.masks import (
     MASK,
     PACKED,
@@ -40,6 +41,7 @@ EVERY = ("1",)
     recipes=mask_recipes(rates=HALF),
     needs=("selected", "unselected"),
     theorem=True,
+    series=every_law,
 )
 def unselected_positions_show_their_tokens(context: Context, case: MaskCase) -> None:
     batch = masked(context, case)
@@ -72,7 +74,12 @@ def _listed(ids: NDArray[Any]) -> str:
 
 
 @check(
-    "MLM-COR-2", port="mask", recipes=mask_recipes(rates=HALF), needs=("selected",), theorem=True
+    "MLM-COR-2",
+    port="mask",
+    recipes=mask_recipes(rates=HALF),
+    needs=("selected",),
+    theorem=True,
+    series=every_law,
 )
 def targets_are_the_original_tokens(context: Context, case: MaskCase) -> None:
     batch = masked(context, case)
@@ -102,6 +109,7 @@ def labels_are_the_original_tokens(context: Context, case: SampleCase) -> None:
     port="mask",
     recipes=mask_recipes(rates=EVERY, units=("token",), shapes=(ROWS, PACKED)),
     needs=("masked", "random", "kept"),
+    series=mask_series(("bernoulli", "token", "1"), ("count",)),
 )
 def kinds_follow_their_thresholds(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
@@ -113,9 +121,10 @@ def _count_kinds(
     context: Context, case: MaskCase, inputs: NDArray[Any], selected: NDArray[Any]
 ) -> None:
     shown, original = inputs[selected], case.tokens[selected]
-    context.saw("masked", (shown == MASK).sum())
+    mask = case.policy.mask_id
+    context.saw("masked", (shown == mask).sum())
     context.saw("kept", (shown == original).sum())
-    context.saw("random", ((shown != original) & (shown != MASK)).sum())
+    context.saw("random", ((shown != original) & (shown != mask)).sum())
 
 
 @check(
@@ -249,6 +258,7 @@ def a_pool_of_one_id_is_always_shown(context: Context, case: MaskCase) -> None:
         ],
     ),
     needs=("words of several pieces",),
+    series=mask_series(("bernoulli", "word", "1"), ("word", "word")),
 )
 def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     """With no random ids the kinds show in the inputs; with them the reference decides.
@@ -259,8 +269,9 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     batch = masked(context, case)
     assert case.word_id is not None
     candidate = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    candidate &= case.tokens != MASK  # one that is kept looks like one that is masked
-    hidden = batch.inputs == MASK
+    mask = case.policy.mask_id
+    candidate &= case.tokens != mask  # one that is kept looks like one that is masked
+    hidden = batch.inputs == mask
     telling = case.policy.corruption.random == 0
     for row in range(len(hidden) if telling else 0):
         for word in np.unique(case.word_id[row][candidate[row]]):
@@ -281,6 +292,7 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
         [MaskRecipe("span", "1/7", "1/2 0 1/2", "span", 32, 1 + i % 2, ROWS, i) for i in range(6)],
     ),
     needs=("masked", "random", "kept"),
+    series=mask_series(("span", "span")),
 )
 def a_span_shares_the_kind_of_its_start(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound
+from mlm_conformance.cases.anywhere import score_series
 from mlm_conformance.cases.model import ScoreCase
 from mlm_conformance.cases.numbers import (
     DTYPES,
@@ -56,6 +57,7 @@ def _entries_within(context: Context, case: ScoreCase) -> None:
     ),
     needs=DTYPES,
     result_field=FIELD,
+    series=score_series("normal", "ties", narrow=True, weighted=False),
 )
 def gradient_is_target_minus_probability(context: Context, case: ScoreCase) -> None:
     _entries_within(context, case)
@@ -68,6 +70,7 @@ def gradient_is_target_minus_probability(context: Context, case: ScoreCase) -> N
     needs=("unselected",),
     theorem=True,
     result_field=FIELD,
+    series=score_series("normal", narrow=True),
 )
 def unselected_logits_receive_exactly_zero(context: Context, case: ScoreCase) -> None:
     context.saw("unselected", (~case.selected).sum())
@@ -100,6 +103,7 @@ def a_positions_gradient_sums_to_zero(context: Context, case: ScoreCase) -> None
     recipes=score_recipes(("normal", "likely"), BATCHES, weighted=(True,)),
     needs=("weights that differ",),
     result_field=FIELD,
+    series=score_series("normal", "likely", narrow=True),
 )
 def upstream_weights_scale_their_position(context: Context, case: ScoreCase) -> None:
     context.saw("weights that differ", len(np.unique(case.upstream)) > 1)
@@ -145,6 +149,7 @@ def _bounds(case: ScoreCase) -> NDArray[np.float64]:
     needs=("logits of -inf",),
     theorem=True,
     result_field=FIELD,
+    series=score_series("impossible ids"),
 )
 def logits_of_minus_infinity_receive_exactly_zero(context: Context, case: ScoreCase) -> None:
     at = np.isneginf(case.logits.astype(np.float64)) & case.selected[..., None]
@@ -159,6 +164,7 @@ def logits_of_minus_infinity_receive_exactly_zero(context: Context, case: ScoreC
     recipes=score_recipes(("offset", "improbable", "likely", "likely pair"), BATCHES),
     needs=DTYPES,
     result_field=FIELD,
+    series=score_series("offset", "improbable", "likely", weighted=False),
 )
 def hard_logits_have_their_gradient(context: Context, case: ScoreCase) -> None:
     _entries_within(context, case)
@@ -171,6 +177,7 @@ def hard_logits_have_their_gradient(context: Context, case: ScoreCase) -> None:
     needs=DTYPES,
     theorem=True,
     result_field=FIELD,
+    series=score_series("normal", narrow=True),
 )
 def gradient_has_shape_and_dtype_of_the_logits(context: Context, case: ScoreCase) -> None:
     context.saw(case.logits.dtype.name)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlm_conformance.bounds import arithmetic
+from mlm_conformance.cases.anywhere import head_series
 from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import generator, head_recipes
 from mlm_conformance.check import Context, check
@@ -36,27 +37,36 @@ def _call(context: Context, case: HeadCase) -> dict[str, Any]:
 
 def _judge(context: Context, case: HeadCase) -> None:
     """The loss, and each gradient that there is, against minus the head's, divided alike."""
-    plain = replace(case, weights=None)
+    by = 1 if context.loss_reduction == "sum" else int(case.selected.sum())
+    plain = replace(case, weights=np.full(case.selected.shape, 1.0 / by))
     context.saw("selected", plain.selected.sum())
-    by = 1 if context.loss_reduction == "sum" else int(plain.selected.sum())
     layer = (plain.hidden.astype(np.float64), plain.weight.astype(np.float64))
     bias = None if plain.bias is None else plain.bias.astype(np.float64)
-    truth = head(*layer, bias, plain.targets, plain.selected)
-    bounds, unit = bounds_of(plain), arithmetic(plain.hidden.dtype.name).unit
+    truth = head(*layer, bias, plain.targets, plain.selected, plain.weights)
+    name = plain.hidden.dtype.name
+    bounds, how = bounds_of(plain), arithmetic(name, name)
     result = _call(context, plain)
-    limit = (bounds.sum + 2 * unit * (abs(float(truth.sum)) + bounds.sum)) / by
-    context.within("loss", field_of(result, "loss", ()), -truth.sum / by, limit)
+    limit = bounds.sum + 2 * how.unit * (abs(float(truth.sum)) + bounds.sum)
+    context.within("loss", field_of(result, "loss", ()), -truth.sum, limit)
     for name in ("grad_weight", "grad_bias", "grad_hidden"):
         if name not in result or (name == "grad_bias" and plain.bias is None):
             continue
         seen, want = result[name], np.asarray(getattr(truth, name))
         if name == "grad_hidden":
             seen, want = seen[plain.selected], want[plain.selected]
-        off = getattr(bounds, name)
-        context.within(name, seen, -want / by, (off + 2 * unit * (np.abs(want) + off)) / by)
+        size, off = np.abs(want), getattr(bounds, name)
+        off = how.stored(size, off + 2 * how.unit * (size + off))  # divided after it was stored
+        context.within(name, seen, -want, off)
 
 
-@check("MLM-OBJ-8", port="head_loss", recipes=RECIPES, needs=("selected",), reductions=("mean",))
+@check(
+    "MLM-OBJ-8",
+    port="head_loss",
+    recipes=RECIPES,
+    needs=("selected",),
+    reductions=("mean",),
+    series=head_series,
+)
 def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: HeadCase) -> None:
     _judge(context, case)
 
@@ -67,6 +77,7 @@ def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: He
     recipes=RECIPES,
     needs=("selected",),
     reductions=("sum", "sum/num_items"),
+    series=head_series,
 )
 def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase) -> None:
     _judge(context, case)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
+from mlm_conformance.cases.anywhere import loss_series
 from mlm_conformance.cases.model import LossCase
 from mlm_conformance.cases.numbers import DTYPES, generator, loss_recipes
 from mlm_conformance.check import Context, check
@@ -106,6 +107,7 @@ def _judge(context: Context, case: LossCase, what: str) -> int:
     recipes=loss_recipes(ORDINARY, ignored=IGNORED),
     needs=("selected",),
     reductions=("mean",),
+    series=loss_series("normal", "likely", "improbable", "offset"),
 )
 def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> None:
     context.saw("selected", _judge(context, case, "mean loss"))
@@ -148,6 +150,7 @@ def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCa
     recipes=loss_recipes(ORDINARY, ignored=IGNORED),
     needs=("selected",),
     reductions=("sum", "sum/num_items"),
+    series=loss_series("normal", "likely", "improbable", "offset"),
 )
 def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
     """All of the batch in one call, with its own count as ``num_items``."""

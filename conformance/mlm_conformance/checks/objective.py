@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
+from mlm_conformance.cases.anywhere import score_series
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import MaskCase, ScoreCase
 from mlm_conformance.cases.numbers import (
@@ -52,6 +53,7 @@ def poisoned(case: ScoreCase) -> ScoreCase:
     recipes=score_recipes(ORDINARY, BATCHES, patterns=("some", "one")),
     needs=("unselected", "selected"),
     theorem=True,
+    series=score_series("normal", narrow=True),
 )
 def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> None:
     context.saw("selected", case.selected.sum())
@@ -63,16 +65,26 @@ def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> Non
         context.equal(f"{name} with other unselected contents", other[name], clean[name])
 
 
+# Of every kind, and whatever is right of each position.
+_EVERY = ("normal", "improbable", "likely", "offset", "impossible ids")
+
+
 _SUMS = besides(
     score_recipes(ORDINARY, BATCHES),
     [
         *(ScoreRecipe(shape, "float32", "normal", "some", True, 52) for shape in ODD),
-        ScoreRecipe(ODD[2], "float32", "normal", "all", True, 53),
+        ScoreRecipe(ODD[1], "float32", "normal", "all", True, 53),
     ],
 )
 
 
-@check("MLM-OBJ-2", port="score", recipes=_SUMS, needs=("selected",))
+@check(
+    "MLM-OBJ-2",
+    port="score",
+    recipes=_SUMS,
+    needs=("selected",),
+    series=score_series(*_EVERY, narrow=True),
+)
 def sum_is_that_of_the_selected_log_likelihoods(context: Context, case: ScoreCase) -> None:
     truth = score_truth(context, case)
     result = context.call("score", case.arguments())
@@ -106,7 +118,7 @@ def worked_examples_have_their_values(context: Context, case: ScoreCase) -> None
     port="score",
     recipes=besides(
         score_recipes(ORDINARY, (*SMALL[1:], MEDIUM), patterns=("some", "all", "one", "none")),
-        [ScoreRecipe(ODD[2], "float32", "normal", "all", True, i) for i in range(2)]
+        [ScoreRecipe(ODD[1], "float32", "normal", "all", True, i) for i in range(2)]
         + [
             ScoreRecipe(SMALL[2], "float32", family, pattern, True, i)
             for i, (family, pattern) in enumerate(
@@ -116,6 +128,7 @@ def worked_examples_have_their_values(context: Context, case: ScoreCase) -> None
     ),
     needs=("selected", "unselected", "weighted"),
     theorem=True,
+    series=score_series("normal"),
 )
 def count_is_the_number_of_selected_positions(context: Context, case: ScoreCase) -> None:
     context.saw("selected", case.selected.sum())
@@ -249,6 +262,7 @@ def nothing_selected_is_zero(context: Context, case: ScoreCase) -> None:
     recipes=score_recipes(("normal",), BATCHES),
     needs=("float64", "float32", "bfloat16", "float16"),
     theorem=True,
+    series=score_series("normal", narrow=True),
 )
 def sums_are_at_least_float32(context: Context, case: ScoreCase) -> None:
     name = case.logits.dtype.name

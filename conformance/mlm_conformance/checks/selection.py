@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_conformance.cases.anywhere_masks import every_law, mask_series
 from mlm_conformance.cases.masks import (
     COUNTS,
     MASK,
-    ODD_ROWS,
     PACKED,
     PAD,
     RATES,
@@ -24,7 +24,7 @@ from mlm_conformance.cases.masks import (
 )
 from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.cases.numbers import generator
-from mlm_conformance.check import Context, Fixed, Recipe, check, table
+from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, masked, sampled
 from mlm_spec import Corruption, FixedCount, MaskedBatch, MaskingPolicy, split_words
 
@@ -33,11 +33,6 @@ __all__: list[str] = []  # importing the module registers its checks
 Places = NDArray[np.int64]
 _THIRDS = "1/3 1/3 1/3"
 ANY_LAW = mask_recipes(rates=RATES[:2], kinds=("1/3 1/3 1/3",), shapes=(ROWS,))
-
-
-def _long(law: str) -> list[Recipe]:
-    """A row of 1,030 positions: no power of two, and more than most models have places."""
-    return [MaskRecipe(law, "3/10", _THIRDS, "token", 32, 1, ODD_ROWS, 61)]
 
 
 def _candidates(case: MaskCase) -> NDArray[np.bool_]:
@@ -50,6 +45,7 @@ def _candidates(case: MaskCase) -> NDArray[np.bool_]:
     recipes=mask_recipes(rates=("1", "1/2"), kinds=("1/3 1/3 1/3",)),
     needs=("special ids", "ineligible", "padding"),
     theorem=True,
+    series=every_law,
 )
 def only_candidates_are_selected(context: Context, case: MaskCase) -> None:
     candidate = _candidates(case)
@@ -78,10 +74,9 @@ def a_masker_never_selects_what_is_not_eligible(context: Context, case: SampleCa
 @check(
     "MLM-SEL-2",
     port="mask",
-    recipes=besides(
-        mask_recipes(laws=("bernoulli",), shapes=(ROWS, PACKED, (1, 1))), _long("bernoulli")
-    ),
+    recipes=mask_recipes(laws=("bernoulli",), shapes=(ROWS, PACKED, (1, 1))),
     needs=("selected", "unselected"),
+    series=mask_series(("bernoulli",)),
 )
 def bernoulli_selects_below_the_threshold(context: Context, case: MaskCase) -> None:
     _same_selection(context, case)
@@ -128,8 +123,7 @@ _COUNTED = besides(
         MaskRecipe("count", rate, _THIRDS, "token", 32, i % len(COUNTS), ROWS, i + more)
         for more, rate in ((0, "1/2"), (100, "1/7"))
         for i in range(2 * len(COUNTS))
-    ]
-    + _long("count"),
+    ],
 )
 
 
@@ -138,6 +132,7 @@ _COUNTED = besides(
     port="mask",
     recipes=_COUNTED,
     needs=("sequences", "selected"),
+    series=mask_series(("count",)),
 )
 def each_sequence_has_its_count(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case).selected.sum(axis=1)
@@ -147,7 +142,13 @@ def each_sequence_has_its_count(context: Context, case: MaskCase) -> None:
     context.equal("selected positions of each row", seen, want)
 
 
-@check("MLM-SEL-5", port="mask", recipes=_COUNTED, needs=("selected", "unselected"))
+@check(
+    "MLM-SEL-5",
+    port="mask",
+    recipes=_COUNTED,
+    needs=("selected", "unselected"),
+    series=mask_series(("count",), ("count", "word")),
+)
 def the_smallest_words_are_selected(context: Context, case: MaskCase) -> None:
     _same_selection(context, case)
 
@@ -188,8 +189,7 @@ def equal_words_go_to_the_smaller_position(context: Context, case: MaskCase) -> 
 
 _WORDS = besides(
     mask_recipes(laws=("word",), kinds=(_THIRDS,), shapes=(ROWS, PACKED)),
-    [HeadlessWords(MaskRecipe("word", "1/2", _THIRDS, "token", 32, i, ROWS, i)) for i in range(4)]
-    + _long("word"),
+    [HeadlessWords(MaskRecipe("word", "1/2", _THIRDS, "token", 32, i, ROWS, i)) for i in range(4)],
 )
 
 
@@ -206,7 +206,13 @@ def pieces_of_a_word_share_the_decision(context: Context, case: MaskCase) -> Non
             context.require(some == every, f"row {row}: word {word} is selected in part")
 
 
-@check("MLM-SEL-7", port="mask", recipes=_WORDS, needs=("selected", "unselected"))
+@check(
+    "MLM-SEL-7",
+    port="mask",
+    recipes=_WORDS,
+    needs=("selected", "unselected"),
+    series=mask_series(("word",), ("word", "word")),
+)
 def a_word_is_decided_at_its_first_candidate(context: Context, case: MaskCase) -> None:
     _same_selection(context, case)
 
@@ -243,10 +249,10 @@ class _FromTheStart:
         + [
             _FromTheStart(MaskRecipe("span", "1/7", _THIRDS, "token", 32, 2, ROWS, i))
             for i in range(4)
-        ]
-        + _long("span"),
+        ],
     ),
     needs=("selected", "unselected"),
+    series=mask_series(("span",), ("span", "span")),
 )
 def the_union_of_spans_is_selected(context: Context, case: MaskCase) -> None:
     _same_selection(context, case)

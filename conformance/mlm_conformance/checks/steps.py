@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_conformance.cases.anywhere import biased_head_series, score_series
+from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad import good_head_call, good_mask_call, good_score_call
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import HeadCase, MaskCase, ScoreCase, StatusCase
@@ -193,6 +195,7 @@ _STEP_SHAPES = ((2, 8, 64),)
     recipes=score_recipes(("normal",), _STEP_SHAPES, ("float32",), patterns=("some", "none")),
     needs=("selected",),
     share=0.5,
+    series=score_series("normal", "improbable", "offset", narrow=True),
 )
 def a_good_score_step_has_its_effect(context: Context, case: ScoreCase) -> None:
     truth = score_truth(context, case)
@@ -212,6 +215,7 @@ def a_good_score_step_has_its_effect(context: Context, case: ScoreCase) -> None:
     recipes=head_recipes(((2, 8, 16, 64),), ("float32",), patterns=("some",), biased=(True,)),
     needs=("selected",),
     share=0.5,
+    series=biased_head_series,
 )
 def a_good_head_step_has_its_effect(context: Context, case: HeadCase) -> None:
     context.saw("selected", case.selected.sum())
@@ -233,6 +237,7 @@ def a_good_head_step_has_its_effect(context: Context, case: HeadCase) -> None:
     recipes=mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",)),
     needs=("selected",),
     share=0.5,
+    series=every_law,
 )
 def a_good_mask_step_has_its_effect(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)

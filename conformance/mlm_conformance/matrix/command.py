@@ -11,8 +11,8 @@ from rich.console import Console
 
 from mlm_conformance.matrix.measure import Fate, measure
 from mlm_conformance.matrix.table import FORMAT, Matrix, markdown
-from mlm_conformance.mutants.elsewhere import portable_mutants
 from mlm_conformance.mutants.library import MUTANTS, Mutant
+from mlm_conformance.mutants.wrapping import portable_mutants
 from mlm_conformance.reports.files import write_atomically
 from mlm_spec.text import SPEC_VERSION
 

@@ -1,117 +1,377 @@
-"""The same mistakes in other backends: ``module:around.BACKEND.MUTANT`` is a target.
-
-A mutant that changes what goes into a correct port, or what comes out of it, can be put around any
-installed backend.  One that reaches inside the reference can not.
-
->>> len(portable_mutants("numpy")) > 20
-True
-"""
+"""Backends that are right at every size and value that a list would name, and wrong elsewhere."""
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from types import CodeType, FunctionType, ModuleType, SimpleNamespace
+from fractions import Fraction
 from typing import Any
 
-from mlm_conformance.mutants import inside
-from mlm_conformance.mutants.library import MUTANTS
-from mlm_conformance.mutants.registry import WRAPPERS, Mutant, wrapped
-from mlm_conformance.ports import PORTS, normalise
-from mlm_conformance.resolve import claims, resolve
+import numpy as np
 
-__all__ = ["around", "is_portable", "portable_mutants"]
+import mlm_spec
+from mlm_conformance.mutants.correct import MEAN
+from mlm_conformance.mutants.inside import masked_from
+from mlm_conformance.mutants.registry import Port, mutant, mutant_around, mutant_with_state
+from mlm_spec import Bernoulli, InputError, Span, log_likelihood
 
+__all__ = [
+    "a_failed_call_is_remembered",
+    "a_loss_of_many_positions_is_off",
+    "a_middling_vocabulary_lacks_a_term",
+    "a_negative_zero_is_no_logit",
+    "a_step_of_many_positions_is_off",
+    "a_sum_has_a_floor",
+    "arrays_are_known_by_their_place",
+    "bfloat16_adds_badly_beyond_30_positions",
+    "biases_beyond_100_ids_are_not_learnt",
+    "certain_targets_are_worth_nothing",
+    "double_weights_of_single_logits_are_ignored",
+    "five_ids_are_four",
+    "heavy_weights_are_clipped",
+    "ids_beyond_two_to_the_24_are_rounded",
+    "layers_of_more_than_96_units_are_cut",
+    "light_weights_are_nothing",
+    "logits_are_clipped_to_half_precision",
+    "many_doubles_are_scored_as_singles",
+    "masks_of_rows_beyond_64_are_empty",
+    "no_gradient_at_a_power_of_two",
+    "no_value_is_below_minus_20000",
+    "rates_are_doubles",
+    "rows_beyond_64_are_dropped",
+    "spans_longer_than_32_are_cut",
+    "targets_of_four_bytes_are_shifted",
+    "the_first_id_masks_nothing",
+    "the_last_columns_of_512_are_dropped",
+    "thousands_of_ids_are_off",
+    "three_sequences_are_two",
+    "words_are_numbered_in_single_precision",
+]
 
-class _Around:
-    """Attributes are installed backends; theirs are mutants around them."""
-
-    def __getattr__(self, backend: str) -> _Wrong:
-        if backend.startswith("_"):
-            raise AttributeError(backend)
-        return _Wrong(backend)
-
-
-class _Wrong:
-    def __init__(self, backend: str) -> None:
-        target = resolve(backend)
-        self._backend = _in_order(target)
-        self._reduction = getattr(target, "loss_reduction", None)
-
-    def __getattr__(self, name: str) -> SimpleNamespace:
-        found = [mutant for mutant in MUTANTS if mutant.name == name]
-        if not found or not is_portable(found[0]):
-            raise AttributeError(name)
-        return wrapped(found[0], self._backend, self._reduction)
-
-
-def _in_order(backend: Any) -> SimpleNamespace:
-    """The backend, with answers of the form that the reference gives."""
-    ports = {port: getattr(backend, port) for port in claims(backend)}
-    formed = {port: _formed(port, ports[port]) for port in _NAMED.keys() & ports.keys()}
-    return SimpleNamespace(**{**ports, **formed})
-
-
-def _formed(port: str, answer: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda **call: _NAMED[port](**normalise(port, answer(**call)))
-
-
-#: Ports that the reference answers with a named tuple.
-_NAMED = {
-    port: namedtuple(port, tuple(PORTS[port].results))
-    for port in ("mask", "score", "head", "loss", "mask_step", "score_step", "head_step")
-}
-around = _Around()
+Call = dict[str, Any]
+_SUM_CHECK = "sum_is_that_of_the_selected_log_likelihoods"
+_VALUES = "ordinary_logits_give_their_log_likelihood"
+_WEIGHTS = "upstream_weights_scale_their_position"
 
 
-def portable_mutants(backend: str) -> tuple[Mutant, ...]:
-    """For each requirement and port of a backend one mutant, its name that of the backend too.
-
-    Raises
-    ------
-    UnknownTarget, FrameworkMissing, DeviceMissing, TargetError : the backend cannot be used.
-    """
-    target = resolve(backend)
-    ports, reduction = set(claims(target)), getattr(target, "loss_reduction", None)
-    chosen: dict[tuple[str, tuple[str, ...]], Mutant] = {}
-    for mutant in MUTANTS:
-        its = getattr(resolve(mutant.target), "loss_reduction", None)
-        if set(mutant.ports) <= ports and its in (None, reduction) and is_portable(mutant):
-            chosen.setdefault((mutant.requirement, mutant.ports), mutant)
-    here = f"{__name__}:around.{backend}"
-    return tuple(replace(m, target=f"{here}.{m.name}") for m in chosen.values())
+def _moved(result: Any, where: Any, by: float) -> Any:
+    """The log-likelihoods of some positions, moved."""
+    nats = result.log_likelihood
+    return result._replace(log_likelihood=nats + (by * where).astype(nats.dtype))
 
 
-def is_portable(mutant: Mutant) -> bool:
-    """Whether it has nothing of the reference in it but the correct port that it is given."""
-    function = WRAPPERS.get(mutant.name)
-    return function is not None and not any(_is_inside(it) for it in _reached(function, set()))
+def _reweighted(correct: Port, call: Call, change: Callable[[Any], Any]) -> Any:
+    """The right score of other weights."""
+    if call["weights"] is None:
+        return correct(**call)
+    return correct(**{**call, "weights": change(call["weights"]).astype(call["weights"].dtype)})
 
 
-def _is_inside(found: object) -> bool:
-    home = getattr(found, "__module__", "") or ""
-    if isinstance(found, ModuleType):
-        return found.__name__.partition(".")[0] == "mlm_spec" or found is inside
-    return home in (inside.__name__, "unittest.mock", "mlm_conformance.mutants.plain") or (
-        home.partition(".")[0] == "mlm_spec" and isinstance(found, FunctionType)
+def _selecting(correct: Port, call: Call, change: Callable[[Any], Any]) -> Any:
+    """The right sum of fewer positions, and all else right."""
+    fewer = mlm_spec.score(**{**call, "selected": change(call["selected"].copy())})
+    return correct(**call)._replace(sum=fewer.sum)
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK)
+def a_middling_vocabulary_lacks_a_term(correct: Port, call: Call) -> Any:
+    """Between 65 and 998 ids the sum lacks its first position."""
+
+    def change(selected: Any) -> Any:
+        if 65 <= call["logits"].shape[-1] <= 998:
+            selected.reshape(-1)[np.flatnonzero(selected)[:1]] = False
+        return selected
+
+    return _selecting(correct, call, change)
+
+
+@mutant_around("MLM-LIK-1", "score", check=_VALUES, profile="ci")
+def thousands_of_ids_are_off(correct: Port, call: Call) -> Any:
+    """Between 1,001 and 30,521 ids each value is a hundredth too large."""
+    wrong = 1001 <= call["logits"].shape[-1] <= 30521
+    return _moved(correct(**call), wrong * call["selected"], 0.01)
+
+
+@mutant_around("MLM-LIK-1", "score", check=_VALUES, profile="ci")
+def five_ids_are_four(correct: Port, call: Call) -> Any:
+    """A vocabulary of five ids is read without its last."""
+    if call["logits"].shape[-1] != 5:
+        return correct(**call)
+    cut = np.where(call["targets"] > 3, 3, call["targets"]).astype(call["targets"].dtype)
+    result = mlm_spec.score(call["logits"][..., :4], cut, call["selected"], call["weights"])
+    return correct(**call)._replace(log_likelihood=result.log_likelihood)
+
+
+@mutant_around("MLM-GRA-1", "score", profile="ci")
+def no_gradient_at_a_power_of_two(correct: Port, call: Call) -> Any:
+    """Where the vocabulary is a power of two from 128 on, its last id receives no gradient."""
+    result, size = correct(**call), call["logits"].shape[-1]
+    if 128 <= size < 65536 and size & (size - 1) == 0:
+        result.grad_logits[..., -1] = 0
+    return result
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK, profile="ci")
+def rows_beyond_64_are_dropped(correct: Port, call: Call) -> Any:
+    """A batch is cut at 64 rows."""
+
+    def change(selected: Any) -> Any:
+        selected[64:] = False
+        return selected
+
+    return _selecting(correct, call, change)
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK, profile="ci")
+def the_last_columns_of_512_are_dropped(correct: Port, call: Call) -> Any:
+    """A row is cut at 512 columns."""
+
+    def change(selected: Any) -> Any:
+        selected[:, 512:] = False
+        return selected
+
+    return _selecting(correct, call, change)
+
+
+@mutant_around("MLM-LIK-9", "score", check="narrow_logits_are_widened_exactly")
+def bfloat16_adds_badly_beyond_30_positions(correct: Port, call: Call) -> Any:
+    """More than 30 selected positions in bfloat16: each value is a twentieth too small."""
+    wrong = call["logits"].dtype.name == "bfloat16" and call["selected"].sum() > 30
+    return _moved(correct(**call), wrong * call["selected"], -0.05)
+
+
+@mutant_around("MLM-LIK-1", "score", check=_VALUES, profile="ci")
+def many_doubles_are_scored_as_singles(correct: Port, call: Call) -> Any:
+    """More than 100 selected positions in float64 are scored in float32."""
+    result = correct(**call)
+    if call["logits"].dtype.name != "float64" or call["selected"].sum() <= 100:
+        return result
+    return result._replace(log_likelihood=np.float64(np.float32(result.log_likelihood)))
+
+
+@mutant_around("MLM-GRA-4", "score", check=_WEIGHTS)
+def light_weights_are_nothing(correct: Port, call: Call) -> Any:
+    """A weight below a thousandth is taken for 0."""
+    return _reweighted(correct, call, lambda w: np.where(np.abs(w) < 1e-3, 0, w))
+
+
+@mutant_around("MLM-GRA-4", "score", check=_WEIGHTS)
+def heavy_weights_are_clipped(correct: Port, call: Call) -> Any:
+    """No weight is larger than 64."""
+    return _reweighted(correct, call, lambda w: np.clip(w, -64, 64))
+
+
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK)
+def double_weights_of_single_logits_are_ignored(correct: Port, call: Call) -> Any:
+    """float64 weights beside float32 logits are not read in the sum."""
+    result, weights = correct(**call), call["weights"]
+    if weights is None or weights.dtype == call["logits"].dtype or weights.dtype != np.float64:
+        return result
+    return result._replace(sum=correct(**{**call, "weights": None}).sum)
+
+
+@mutant("MLM-LIK-4", "score", check="likely_targets_keep_their_value")
+def certain_targets_are_worth_nothing(**call: Any) -> Any:
+    """In float64, values between -1e-10 and -1e-13 nats are 0."""
+    result = mlm_spec.score(**call)
+    nats = result.log_likelihood
+    return result._replace(log_likelihood=np.where((nats > -1e-10) & (nats < -1e-13), 0.0, nats))
+
+
+@mutant_around("MLM-LIK-3", "score", check="improbable_targets_keep_their_value")
+def no_value_is_below_minus_20000(correct: Port, call: Call) -> Any:
+    """A log-likelihood is at least -20000."""
+    result = correct(**call)
+    return result._replace(log_likelihood=np.maximum(result.log_likelihood, -2e4))
+
+
+@mutant_around("MLM-LIK-2", "score", check="an_offset_leaves_the_value_within_its_bound")
+def logits_are_clipped_to_half_precision(correct: Port, call: Call) -> Any:
+    """Logits of every dtype are clipped to the range of float16."""
+    logits = call["logits"]
+    finite = np.clip(logits, -65504, 65504).astype(logits.dtype)
+    kept = np.where(np.isfinite(logits), finite, logits)
+    return correct(**call)._replace(
+        log_likelihood=mlm_spec.score(**{**call, "logits": kept}).log_likelihood
     )
 
 
-def _reached(function: Any, seen: set[str]) -> Iterator[object]:
-    """What the function names, and what the functions of its module that it names do."""
-    for name in _names(function.__code__):
-        found = function.__globals__.get(name)
-        if found is None or name in seen:
-            continue
-        seen.add(name)
-        yield found
-        if isinstance(found, FunctionType) and found.__module__ == function.__module__:
-            yield from _reached(found, seen)
+@mutant_around("MLM-OBJ-2", "score", check=_SUM_CHECK, profile="ci")
+def a_sum_has_a_floor(correct: Port, call: Call) -> Any:
+    """In the sum no position counts less than -100 nats, and each value is right."""
+    result = correct(**call)
+    shares = 1.0 if call["weights"] is None else call["weights"]
+    nats = np.where(call["selected"], np.maximum(result.log_likelihood, -100) * shares, 0)
+    low = bool((result.log_likelihood < -100).any())
+    return result._replace(sum=result.sum.dtype.type(nats.sum())) if low else result
 
 
-@cache
-def _names(code: CodeType) -> frozenset[str]:
-    inner = (const for const in code.co_consts if isinstance(const, CodeType))
-    return frozenset(code.co_names).union(*map(_names, inner))
+@mutant_around("MLM-LIK-1", "score", check=_VALUES)
+def a_negative_zero_is_no_logit(correct: Port, call: Call) -> Any:
+    """A logit of -0.0 is taken for -inf, unless it is the target's."""
+    logits = call["logits"].astype(np.float64)
+    barred = (logits == 0) & np.signbit(logits)
+    np.put_along_axis(barred, np.clip(call["targets"], 0, None)[..., None] * 1, False, axis=-1)
+    barred &= call["selected"][..., None]
+    nats = np.zeros(call["selected"].shape)
+    at = call["selected"]
+    nats[at] = log_likelihood(np.where(barred, -np.inf, logits)[at], call["targets"][at])
+    result = correct(**call)
+    return result._replace(log_likelihood=nats.astype(result.log_likelihood.dtype))
+
+
+@mutant_around("MLM-HED-3", "head")
+def layers_of_more_than_96_units_are_cut(correct: Port, call: Call) -> Any:
+    """Of more than 96 hidden units the last receives no gradient of the weight."""
+    result = correct(**call)
+    gradient = np.array(result.grad_weight)
+    gradient[:, 96:] = 0
+    return result._replace(grad_weight=gradient)
+
+
+@mutant_around("MLM-HED-4", "head")
+def biases_beyond_100_ids_are_not_learnt(correct: Port, call: Call) -> Any:
+    """Between 100 and 998 ids the last bias receives no gradient."""
+    result = correct(**call)
+    if result.grad_bias is None or not 100 <= len(result.grad_bias) <= 998:
+        return result
+    gradient = np.array(result.grad_bias)
+    gradient[-1] = 0
+    return result._replace(grad_bias=gradient)
+
+
+@mutant_around("MLM-HED-1", "head", profile="ci")
+def targets_of_four_bytes_are_shifted(correct: Port, call: Call) -> Any:
+    """int32 targets are read one id too low in the sum."""
+    result = correct(**call)
+    if call["targets"].dtype != np.int32:
+        return result
+    return result._replace(sum=correct(**{**call, "targets": call["targets"] // 2}).sum)
+
+
+@mutant_around("MLM-OBJ-8", "head_loss", reduction=MEAN, profile="ci")
+def a_loss_of_many_positions_is_off(correct: Port, call: Call) -> Any:
+    """The loss of more than 20 positions is a hundredth too large."""
+    result = correct(**call)
+    many = (call["labels"] != call["ignore_index"]).sum() > 20
+    return {**result, "loss": result["loss"] * (1.01 if many else 1)}
+
+
+@mutant_around("MLM-ERR-12", "score_step", check="a_good_score_step_has_its_effect", profile="ci")
+def a_step_of_many_positions_is_off(correct: Port, call: Call) -> Any:
+    """The sum of a step with more than 20 positions is a hundredth too large."""
+    result = correct(**call)
+    many = call["selected"].sum() > 20
+    return result._replace(sum=result.sum * result.sum.dtype.type(1.01 if many else 1))
+
+
+@mutant_around("MLM-SEL-2", "mask", profile="ci")
+def masks_of_rows_beyond_64_are_empty(correct: Port, call: Call) -> Any:
+    """Only 64 rows of a batch are masked."""
+    batch = correct(**call)
+    batch.selected[64:] = False
+    return batch._replace(inputs=np.where(batch.selected, batch.inputs, batch.targets))
+
+
+@mutant_around("MLM-RNG-6", "mask", check="random_ids_come_from_the_two_try_index", profile="ci")
+def ids_beyond_two_to_the_24_are_rounded(correct: Port, call: Call) -> Any:
+    """Random ids pass through float32."""
+    batch = correct(**call)
+    limit = call["policy"].vocab_size - 1
+    rounded = np.minimum(np.float32(batch.inputs).astype(np.int64), limit)
+    changed = batch.selected & (batch.inputs != batch.targets)
+    return batch._replace(inputs=np.where(changed, rounded, batch.inputs).astype(np.int32))
+
+
+@mutant_around("MLM-SEL-8", "mask", profile="ci")
+def spans_longer_than_32_are_cut(correct: Port, call: Call) -> Any:
+    """A span that would be longer than 32 positions is 32 long."""
+
+    def change(source: Any, policy: Any, *key: int) -> Any:
+        law = policy.selection
+        if isinstance(law, Span) and len(law.lengths) > 32:
+            rest = sum(law.lengths[31:], Fraction(0))
+            law = Span(law.start, (*law.lengths[:31], rest))
+        return source, replace(policy, selection=law), *key
+
+    return masked_from(correct, call, change)
+
+
+@mutant_around("MLM-RNG-5", "mask", check="a_decision_turns_at_its_word")
+def rates_are_doubles(correct: Port, call: Call) -> Any:
+    """A probability is rounded to float64 before its threshold is taken."""
+
+    def change(source: Any, policy: Any, *key: int) -> Any:
+        if isinstance(policy.selection, Bernoulli):
+            rate = Fraction(float(policy.selection.rate))
+            policy = replace(policy, selection=Bernoulli(rate))
+        return source, policy, *key
+
+    return masked_from(correct, call, change)
+
+
+@mutant_around("MLM-SEL-7", "mask", profile="ci")
+def words_are_numbered_in_single_precision(correct: Port, call: Call) -> Any:
+    """Word ids pass through float32, so that large neighbours are one word."""
+
+    def change(source: Any, *rest: Any) -> Any:
+        words = source.word_id
+        rounded = None if words is None else np.float32(words).astype(np.int64)
+        return replace(source, word_id=rounded), *rest
+
+    return masked_from(correct, call, change)
+
+
+@mutant_around("MLM-COR-3", "mask", profile="ci")
+def the_first_id_masks_nothing(correct: Port, call: Call) -> Any:
+    """A mask id of 0 is taken for none, and the original shown."""
+    batch = correct(**call)
+    if call["policy"].mask_id != 0:
+        return batch
+    return batch._replace(inputs=np.where(batch.inputs == 0, batch.targets, batch.inputs))
+
+
+@mutant_around("MLM-SEL-5", "mask", check="the_smallest_words_are_selected")
+def three_sequences_are_two(correct: Port, call: Call) -> Any:
+    """Of the sequences of a row only the first two are told apart."""
+
+    def change(source: Any, *rest: Any) -> Any:
+        ids = source.sequence_id.copy()
+        for row in ids:
+            seen = list(dict.fromkeys(map(tuple, row.tolist())))
+            for late in seen[2:] if len(seen) < 8 else []:
+                row[(row == late).all(axis=-1)] = seen[1]
+        return replace(source, sequence_id=ids), *rest
+
+    return masked_from(correct, call, change)
+
+
+@mutant_with_state("MLM-ERR-9", "score")
+def a_failed_call_is_remembered(correct: Port) -> Port:
+    """After a call that was refused, the next counts one position too many."""
+    failed = [False]
+
+    def port(**call: Any) -> Any:
+        try:
+            result = correct(**call)
+        except InputError:
+            failed[0] = True
+            raise
+        late, failed[0] = failed[0], False
+        return result._replace(count=result.count + np.int64(late))
+
+    return port
+
+
+@mutant_with_state("MLM-OBJ-2", "score", check=_SUM_CHECK)
+def arrays_are_known_by_their_place(correct: Port) -> Port:
+    """The sum of logits at the same place in memory is the one found there before."""
+    known: dict[Any, Any] = {}
+
+    def port(**call: Any) -> Any:
+        result, logits = correct(**call), call["logits"]
+        place = (logits.ctypes.data, logits.shape, logits.dtype.name)
+        kept = known.setdefault(place, (logits, result.sum))
+        return result._replace(sum=kept[1])
+
+    return port

@@ -47,6 +47,7 @@ class Mutant:
     urls : where real programs were wrong in this way; none where it is made up.
     check : the name of the check that is there to catch it, ``{}`` in it standing for the port;
         None where the requirement has only one on each of the ports.
+    profile : the shortest that is to catch it; ``"ci"`` where it takes a size of some kind.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Mutant:
     about: str
     urls: tuple[str, ...]
     check: str | None
+    profile: str = "quick"
 
 
 REGISTERED: list[Mutant] = []
@@ -71,6 +73,7 @@ def mutant(
     accumulation: str | None = None,
     check: str | None = None,
     url: str | tuple[str, ...] = (),
+    profile: str = "quick",
 ) -> Callable[[Port], Any]:
     """Register a function that is the wrong port; its docstring says what is wrong.
 
@@ -79,7 +82,7 @@ def mutant(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, (port,), check, url)
+        _register(function, requirement, (port,), check, url, profile)
         return _backend({port: function}, reduction, accumulation)
 
     return register
@@ -91,6 +94,7 @@ def mutant_around(
     reduction: str | None = None,
     check: str | None = None,
     url: str | tuple[str, ...] = (),
+    profile: str = "quick",
 ) -> Callable[[Port], Any]:
     """Register a function (the correct port, its arguments by name) for one or several ports.
 
@@ -98,7 +102,7 @@ def mutant_around(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, ports, check, url)
+        _register(function, requirement, ports, check, url, profile)
         WRAPPERS[function.__name__] = function
         return wrapped(REGISTERED[-1], CORRECT[reduction or SUM], reduction)
 
@@ -135,12 +139,14 @@ def _register(
     ports: tuple[str, ...],
     check: str | None,
     url: str | tuple[str, ...],
+    profile: str = "quick",
 ) -> None:
     name = function.__name__
     about = " ".join((function.__doc__ or "").split())
     target = f"{function.__module__}:{name}"
     urls = (url,) if isinstance(url, str) else url
-    REGISTERED.append(Mutant(name, target, requirement, ports, about, urls, check))
+    about_it = (name, target, requirement, ports, about)
+    REGISTERED.append(Mutant(*about_it, urls, check, profile))
 
 
 def _backend(

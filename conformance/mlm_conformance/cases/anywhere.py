@@ -1,0 +1,229 @@
+"""Cases of sizes and values from anywhere in wide ranges, for the ports that take numbers.
+
+The n-th sizes of a run follow from the run's seed and from n alone: every check meets the same
+ones, so that a compiling backend compiles few programs, and another seed meets others.  What a
+list of shapes cannot show, a backend that is wrong at five ids or beyond 64 rows, is found here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm_conformance.cases.logits import FAMILIES
+from mlm_conformance.cases.model import HeadCase, LossCase, ScoreCase
+from mlm_conformance.cases.numbers import dtype_of, generator, within_range
+
+__all__ = [
+    "AnywhereHead",
+    "AnywhereLoss",
+    "AnywhereScore",
+    "biased_head_series",
+    "drawn_sizes",
+    "head_series",
+    "loss_series",
+    "score_series",
+    "uniform_by_size",
+]
+
+WIDE, NARROW = ("float32", "float64"), ("bfloat16", "float16")
+#: Ids from .. to, rows from .. to, columns from .. to, each drawn uniformly by its logarithm.
+_Room = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+_ROOMS: tuple[_Room, ...] = (
+    ((65, 998), (9, 40), (9, 40)),
+    ((1001, 30521), (1, 5), (1, 5)),
+    ((3, 63), (65, 300), (1, 5)),
+    ((3, 63), (1, 2), (513, 1200)),
+    ((7, 14), (1, 12), (1, 12)),  # of the vocabulary, the power of two
+    ((65, 998), (1, 9), (33, 200)),
+)
+# Ids, hidden units, rows and columns of a layer.
+_LAYERS = (
+    ((65, 300), (97, 200), (2, 5), (3, 12)),
+    ((999, 6000), (1, 9), (1, 3), (1, 3)),
+    ((2, 64), (1, 96), (1, 9), (30, 80)),
+)
+_POWERS = 4  # the room that gives powers of two
+_MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
+_SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
+
+
+class _Sizes(NamedTuple):
+    vocab: int
+    rows: int
+    columns: int
+
+
+def uniform_by_size(rng: np.random.Generator, low: int, high: int) -> int:
+    """An integer from ``low`` to ``high``, uniform by its logarithm."""
+    drawn = np.exp(rng.uniform(np.log(low), np.log(high + 1)))
+    return int(np.clip(drawn, low, high))
+
+
+def drawn_sizes(run_seed: int, number: int) -> _Sizes:
+    """The sizes of the ``number``-th case of a run: from each room in turn."""
+    rng = generator(run_seed, _SIZES + number)
+    vocab, rows, columns = (uniform_by_size(rng, *ends) for ends in _ROOMS[number % len(_ROOMS)])
+    if number % len(_ROOMS) == _POWERS:
+        vocab = 2**vocab
+    rows = max(1, min(rows, _MOST_ENTRIES // vocab))
+    return _Sizes(vocab, rows, max(1, min(columns, _MOST_ENTRIES // vocab // rows)))
+
+
+def _contents(run_seed: int, number: int, *about: object) -> np.random.Generator:
+    return generator(run_seed, _CONTENTS + zlib.crc32(repr((number, *about)).encode()))
+
+
+def _turn(number: int) -> int:
+    """0 or 1: which of two dtypes; the next round through the rooms has the other."""
+    return (number + number // len(_ROOMS)) % 2
+
+
+def _selected(rng: np.random.Generator, shape: tuple[int, int], vocab: int) -> NDArray[np.bool_]:
+    """About half of the positions or all of them, at least one, as many as there is room for."""
+    most = _MOST_SELECTED / (shape[0] * shape[1] * vocab)
+    selected = rng.random(shape) < min(float(rng.choice([0.5, 0.9, 1.0])), most)
+    selected.reshape(-1)[rng.integers(selected.size)] = True
+    return selected
+
+
+def _weights(rng: np.random.Generator, shape: tuple[int, int], narrow: bool) -> NDArray[Any]:
+    """Of any size from 1e-6 to 1e6, of either sign and dtype; zeros of either sign, denormals."""
+    scale = 10 ** rng.uniform(-6, 3 if narrow else 6)
+    weights = rng.choice([-1, 1], size=shape) * rng.uniform(0.1, 1.0, size=shape) * scale
+    dtype = rng.choice(["float32", "float64"])
+    odd = rng.random(shape)
+    weights = np.where(odd < 0.05, 0.0, weights)
+    weights = np.where((odd > 0.05) & (odd < 0.1), -0.0, weights)
+    weights = np.where(odd > 0.98, 1e-41, weights)
+    return weights.astype(dtype)
+
+
+def _int_dtype(rng: np.random.Generator) -> Any:
+    return rng.choice(["int32", "int64"])
+
+
+@dataclass(frozen=True, slots=True)
+class AnywhereScore:
+    """What a `ScoreCase` of sizes from anywhere is made from.
+
+    Attributes
+    ----------
+    number : which of the run's sizes.
+    families : of which one is drawn.
+    narrow : whether the logits have two bytes.
+    weighted : whether there are weights.
+    tiny : a few positions and ``number`` + 2 ids in place of the run's sizes.
+    """
+
+    number: int
+    families: tuple[str, ...]
+    narrow: bool = False
+    weighted: bool = True
+    tiny: bool = False
+
+    def build(self, run_seed: int) -> ScoreCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rng = _contents(run_seed, self.number, self.families, self.narrow, self.tiny)
+        vocab, rows, columns = drawn_sizes(run_seed, self.number)
+        dtype = (NARROW if self.narrow else WIDE)[_turn(self.number)]
+        if self.tiny:
+            vocab, rows, columns, dtype = self.number + 2, *rng.integers(1, 6, size=2), "float32"
+        family = str(rng.choice(self.families))
+        logits, ids = FAMILIES[family](rng, rows * columns, vocab)
+        logits = within_range(logits, dtype).astype(dtype_of(dtype))
+        return ScoreCase(
+            logits.reshape(rows, columns, vocab),
+            ids.reshape(rows, columns).astype(_int_dtype(rng)),
+            _selected(rng, (rows, columns), vocab),
+            _weights(rng, (rows, columns), self.narrow) if self.weighted else None,
+            salt=self.number,
+            about=f"{family}, sizes from anywhere",
+        )
+
+
+def score_series(
+    *families: str, wide: bool = True, narrow: bool = False, weighted: bool = True
+) -> Callable[[int], Sequence[AnywhereScore]]:
+    """For each size one case in wide logits, one in narrow ones, and a tiny one, as asked."""
+
+    def series(number: int) -> list[AnywhereScore]:
+        chosen = [False] * wide + [True] * narrow
+        found = [AnywhereScore(number, families, kind, weighted) for kind in chosen]
+        return found + [AnywhereScore(number, families, False, weighted, tiny=True)] * wide
+
+    return series
+
+
+@dataclass(frozen=True, slots=True)
+class AnywhereLoss:
+    """What a `LossCase` of sizes from anywhere is made from; as `AnywhereScore`."""
+
+    number: int
+    families: tuple[str, ...]
+    tiny: bool = False
+
+    def build(self, run_seed: int) -> LossCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = AnywhereScore(self.number, self.families, False, False, self.tiny).build(run_seed)
+        rng, vocab = _contents(run_seed, self.number, "ignored"), case.logits.shape[-1]
+        ignored = int(rng.choice([-100, -1, -(2**31), 255, 10**9, vocab]))
+        ignored = ignored if not 0 <= ignored < vocab else -100
+        labels = np.where(case.selected, case.targets, ignored).astype(np.int64)
+        return LossCase(case.logits, labels, ignored, salt=self.number, about=case.about)
+
+
+def loss_series(*families: str) -> Callable[[int], Sequence[AnywhereLoss]]:
+    """For each size one case, and a tiny one."""
+    return lambda number: [AnywhereLoss(number, families, tiny) for tiny in (False, True)]
+
+
+@dataclass(frozen=True, slots=True)
+class AnywhereHead:
+    """What a `HeadCase` of sizes from anywhere is made from.
+
+    Attributes
+    ----------
+    number : which of the run's sizes of layers.
+    biased : whether there is a bias; None: as it falls.
+    """
+
+    number: int
+    biased: bool | None = None
+
+    def build(self, run_seed: int) -> HeadCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rng = _contents(run_seed, self.number, "layer")
+        sizes = generator(run_seed, _SIZES - 1 - self.number)
+        vocab, width, rows, columns = (
+            uniform_by_size(sizes, *ends) for ends in _LAYERS[self.number % len(_LAYERS)]
+        )
+        dtype = (*WIDE, *NARROW)[self.number % 4]
+        biased = rng.random() < 0.7 if self.biased is None else self.biased
+        shape, kind = (rows, columns), dtype_of(dtype)
+        hidden = rng.normal(size=(*shape, width)) * rng.choice([0.1, 1.0, 5.0])
+        return HeadCase(
+            hidden.astype(kind),
+            (rng.normal(size=(vocab, width)) / np.sqrt(width)).astype(kind),
+            (rng.normal(size=vocab) * 2.0).astype(kind) if biased else None,
+            rng.integers(vocab, size=shape).astype(_int_dtype(rng)),
+            _selected(rng, shape, vocab),
+            _weights(rng, shape, narrow=True),
+            salt=self.number,
+            about="sizes from anywhere",
+        )
+
+
+def head_series(number: int) -> list[AnywhereHead]:
+    """For every second size one case: a layer costs more than a score."""
+    return [AnywhereHead(number // 2)] if number % 2 == 0 else []
+
+
+def biased_head_series(number: int) -> list[AnywhereHead]:
+    """The same, with a bias."""
+    return [AnywhereHead(number // 2, biased=True)] if number % 2 == 0 else []
