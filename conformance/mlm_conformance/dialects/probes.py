@@ -14,7 +14,7 @@ of them begin a word.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,6 +54,9 @@ POLICY = MaskingPolicy(
     pad_id=PAD,
     special_ids=(PAD, UNK, CLS, SEP),
 )
+
+#: For maskers that refuse the weights of `POLICY`, since they always show the mask id.
+_ONLY_MASKS = replace(POLICY, corruption=Corruption(1, 0, 0))
 
 #: Lengths of rows without special tokens, and of rows that begin with CLS and end with SEP.
 BARE = (1, 2, 3, 5, 7, 10, 13, 20, 30, 40, 50, 64)
@@ -151,8 +154,10 @@ def observe(target: Target, seed: int = 0) -> tuple[Seen, list[str]]:
     TargetError : it has no ``sample``, or none that answers.
     """
     claims = target.hello().claims
-    if "sample" not in claims:
-        raise TargetError(f"identify needs the port sample; the target has {', '.join(claims)}")
+    if not {"sample", "sample_words"} & set(claims):
+        raise TargetError(
+            f"identify needs the port sample or sample_words; the target has {', '.join(claims)}"
+        )
     found: dict[str, Drawn | str] = {}
     for salt, (name, probe) in enumerate(PROBES.items()):
         if probe.words and "sample_words" not in claims:
@@ -179,10 +184,12 @@ def _all_drawn(target: Target, probe: Probe, seed: int, salt: int) -> Drawn | st
 def _drawn(target: Target, probe: Probe, tokens: _Array) -> Drawn | str:
     eligible = np.ones(tokens.shape, np.bool_)
     call: dict[str, Any] = {"tokens": tokens, "eligible": eligible, "policy": POLICY, "n": probe.n}
-    if probe.words:
-        answer = target.call("sample_words", **call, word_id=probe.word_id)
-    else:
-        answer = target.call("sample", **call)
+    port = "sample"
+    if probe.words or port not in target.hello().claims:
+        port, call["word_id"] = "sample_words", probe.word_id
+    answer = target.call(port, **call)
+    if answer.raised is not None and "NotImplementedError" in answer.raised.classes:
+        answer = target.call(port, **{**call, "policy": _ONLY_MASKS})
     shape = (probe.n, *tokens.shape)
     wrong = _fault(answer, tokens, shape)
     if wrong:

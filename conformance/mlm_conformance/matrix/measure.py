@@ -37,7 +37,7 @@ class Kill:
     Attributes
     ----------
     requirement : its id.
-    check : the name of the first of its checks that fails.
+    check : the name of the first of its checks that fails, if it can be on a committed case.
     cases : how many cases that check had run, the failing one included.
     committed : whether the failing case is one that always runs, and not one that is drawn.
     seconds : time that the failing check took.
@@ -130,7 +130,7 @@ def fate(mutant: Mutant, profile: str, own: bool = False) -> Fate:
     finally:
         session.target.close()
     kills = [
-        _kill(failed[0])
+        min(map(_kill, failed), key=lambda kill: not kill.committed)
         for found in results.values()
         if (failed := [result for result in found if result.outcome is Outcome.FAIL])
     ]
