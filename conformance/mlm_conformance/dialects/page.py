@@ -21,8 +21,8 @@ mlm-spec identify mymodule:MyMasker --json identity.json
 
 says which of {number} descriptions of maskers in wide use a masker fits, which it excludes, and by
 what evidence. It needs the port `sample` or `sample_words` of [the architecture](architecture.md);
-features of words are observed where the target has the second. Exit status: 0 something fits, 1 nothing does,
-2 a bad call or an unusable target, 3 a framework is missing.
+features of words are observed where the target has the second. Exit status: 0 something fits, 1
+nothing does, 2 a bad call or an unusable target, 3 a framework is missing.
 
 ## How it works
 
@@ -30,11 +30,12 @@ features of words are observed where the target has the second. Exit status: 0 s
 or padding in them, and in words of one to three pieces. Every call asks for one policy: Bernoulli
 3/20, and weights 4/5, 1/10, 1/10. An adapter takes from it what its masker has options for, and
 lets it do the rest as it does by default: a masker with a fixed count follows its count, one with
-weights of its own shows those, or refuses, and is asked for 1, 0, 0. All positions are eligible,
-special tokens and padding too. `special_ids` are, ascending, PAD, UNK, CLS and SEP. MASK is the
-last id of the vocabulary and not among them: some maskers take it for special by themselves, some
-only where their caller says so. In `sample` every token is a word of its own, and its id is even;
-in `sample_words` the pieces that go on have odd ids.
+weights of its own shows those. One that refuses the policy is asked for weights 1, 0, 0, and then
+for whole words at that rate too. All positions are eligible, special tokens and padding too.
+`special_ids` are, ascending, PAD, UNK, CLS and SEP. MASK is the last id of the vocabulary and not
+among them: some maskers take it for special by themselves, some only where their caller says so.
+In `sample` every token is a word of its own, and its id is even; in `sample_words` the pieces that
+go on have odd ids.
 
 **What is a feature.** A question with a few possible answers, below. An answer predicts how often
 something happens: never, always, with a known probability, or with one in an interval. Intervals

@@ -8,14 +8,15 @@ wrong itself.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 import mlm_spec
-from mlm_spec import EmptySelectionError, MaskedBatch, MaskingPolicy, port, split_words
+from mlm_conformance.oracle import remembering
+from mlm_spec import EmptySelectionError, MaskingPolicy, port, split_words
 
 __all__ = [
     "CORRECT",
@@ -46,15 +47,14 @@ def sample_with(
 ) -> tuple[Any, Any]:
     """`sample`, by a seed that is given."""
     words = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    return _stacked(_drawn(seed, e, tokens, eligible, words, policy) for e in range(n))
+    return _masks(seed, tokens, eligible, words, policy, n)
 
 
 def sample_words(
     tokens: Any, eligible: Any, word_id: Any, policy: MaskingPolicy, n: int
 ) -> tuple[Any, Any]:
     """`sample`, with words: int32 (B, T), one id for the pieces of a word."""
-    seed = zlib.crc32(tokens.tobytes(), n)
-    return _stacked(_drawn(seed, e, tokens, eligible, word_id, policy) for e in range(n))
+    return _masks(zlib.crc32(tokens.tobytes(), n), tokens, eligible, word_id, policy, n)
 
 
 def sample_parallel(
@@ -66,20 +66,30 @@ def sample_parallel(
     return inputs.reshape(shape), labels.reshape(shape)
 
 
+def _masks(
+    seed: int, tokens: Any, eligible: Any, words: Any, policy: MaskingPolicy, n: int
+) -> tuple[Any, Any]:
+    call = {"tokens": tokens, "eligible": eligible, "words": words, "policy": policy}
+    inputs, labels = _remembered(seed=seed, n=n, **call)
+    return inputs.astype(np.int64), labels.astype(np.int64)
+
+
 def _drawn(
-    seed: int, epoch: int, tokens: Any, eligible: Any, words: Any, policy: MaskingPolicy
-) -> MaskedBatch:
-    """One mask: each row is a sequence, its columns are the positions."""
+    seed: int, n: int, tokens: Any, eligible: Any, words: Any, policy: MaskingPolicy
+) -> tuple[Any, Any]:
+    """The masks of n epochs: each row is a sequence, its columns are the positions."""
     rows, columns = tokens.shape
     sequence = split_words(np.broadcast_to(np.arange(rows)[:, None], tokens.shape))
     place = np.broadcast_to(np.arange(columns, dtype=np.uint32), tokens.shape)
-    return mlm_spec.mask(tokens, sequence, place, words, eligible, policy, seed, epoch)
-
-
-def _stacked(batches: Iterable[MaskedBatch]) -> tuple[Any, Any]:
-    drawn = list(batches)
+    batch = (tokens, sequence, place, words, eligible, policy, seed)
+    drawn = [mlm_spec.mask(*batch, epoch) for epoch in range(n)]
+    small = np.int16 if policy.vocab_size < 2**15 else np.int64
     labels = [np.where(batch.selected, batch.targets, -100) for batch in drawn]
-    return np.stack([batch.inputs for batch in drawn]), np.stack(labels)
+    return np.stack([b.inputs for b in drawn]).astype(small), np.stack(labels).astype(small)
+
+
+#: A mutant asks again and again for what others have asked for.
+_remembered = remembering(_drawn, 64)
 
 
 def denominator(reduction: str, count: int, num_items: int | None) -> int:
