@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlm_conformance.check import Check
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.results import CheckResult, RequirementResult
 
@@ -105,7 +104,7 @@ def _shown(check: CheckResult) -> list[int]:
 
 
 def mark_consequences(
-    requirements: tuple[RequirementResult, ...], checks: Sequence[Check]
+    requirements: tuple[RequirementResult, ...],
 ) -> tuple[tuple[RequirementResult, ...], str | None]:
     """The first requirement that diverged, and the rest of the failures as its consequences.
 
@@ -113,7 +112,12 @@ def mark_consequences(
     that are about this stage, a theorem before a comparison, since it says why; then the order of
     the specification.
     """
-    theorems = {check.requirement for check in checks if check.theorem}
+    theorems = {
+        requirement.id
+        for requirement in requirements
+        for check in requirement.checks
+        if check.theorem and check.outcome is Outcome.FAIL
+    }
     failed = _seen([r for r in requirements if r.outcome is Outcome.FAIL])
     if not failed:
         return requirements, None

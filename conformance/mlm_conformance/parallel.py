@@ -134,7 +134,7 @@ def merge(
     ids = dict.fromkeys(check.requirement for check in checks)
     ordered = tuple(found[id] for id in ids)
     # A share knows its own failures only; which one came first is seen here.
-    marked, first = mark_consequences(ordered, checks)
+    marked, first = mark_consequences(ordered)
     return RunReport(
         **fields,
         spec_version=text.SPEC_VERSION,

@@ -97,7 +97,7 @@ def run(
         declared = session.hello.accumulation
         about["accumulation"] = None if declared is None else str(declared)
         about["accuracy"] = session.accuracy.bins()
-    requirements, first = mark_consequences(with_texts(results), checks)
+    requirements, first = mark_consequences(with_texts(results))
     return RunReport(
         target=target,
         device=device,

@@ -140,7 +140,7 @@ def fate(mutant: Mutant, profile: str, own: bool = False) -> Fate:
         for result in found
         if result.outcome is Outcome.ERROR
     ]
-    _, first = mark_consequences(with_texts(results), checks)
+    _, first = mark_consequences(with_texts(results))
     seconds = time.perf_counter() - clock
     return Fate(mutant.name, mutant.requirement, tuple(kills), first, tuple(broken), seconds)
 

@@ -55,8 +55,13 @@ class Matrix:
 
     @property
     def misplaced(self) -> list[Fate]:
-        """Those whose first divergence is said to be in another stage."""
-        return [fate for fate in self.fates if not _is_placed(fate)]
+        """Those that are rejected, and whose first divergence is said to be in another stage."""
+        return [fate for fate in self.rejected if not _is_placed(fate)]
+
+    @property
+    def rejected(self) -> list[Fate]:
+        """Those that some requirement rejects."""
+        return [fate for fate in self.fates if fate.first is not None]
 
     @property
     def by_luck(self) -> list[Fate]:
@@ -88,7 +93,7 @@ class Matrix:
         ]
 
     def _faults_of_order(self) -> Iterator[str]:
-        placed = 1.0 - len(self.misplaced) / len(self.fates)
+        placed = 1.0 - len(self.misplaced) / max(1, len(self.rejected))
         if placed < LEAST_FIRST:
             yield f"first divergence right for {placed:.1%} only"
         for id in self.never_first:
@@ -206,8 +211,8 @@ def _said(matrix: Matrix) -> str:
     said = f"- Profile {matrix.name}: {dead} of {total} killed"
     if matrix.own:
         return f"{said}."
-    right = total - len(matrix.misplaced)
-    return f"{said}, stage of the first divergence right for {right} of {total}."
+    right, seen = len(matrix.rejected) - len(matrix.misplaced), len(matrix.rejected)
+    return f"{said}, stage of the first divergence right for {right} of {seen} rejected."
 
 
 def _row(matrix: Matrix, id: str) -> str:
