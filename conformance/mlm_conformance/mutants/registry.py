@@ -101,12 +101,16 @@ def mutant_around(
 
 
 def mutant_with_state(
-    requirement: str, *ports: str, check: str | None = None, url: str | None = None
+    requirement: str,
+    *ports: str,
+    check: str | None = None,
+    url: str | None = None,
+    profile: str = "quick",
 ) -> Callable[[Port], Any]:
     """Register a function that makes a wrong port around the correct one, with its own state."""
 
     def register(maker: Port) -> Any:
-        _register(maker, requirement, ports, check, url)
+        _register(maker, requirement, ports, check, url, profile)
 
         def fresh() -> SimpleNamespace:
             correct = CORRECT[SUM]
