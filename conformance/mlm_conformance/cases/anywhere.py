@@ -117,14 +117,14 @@ class AnywhereScore:
     number : which of the run's sizes.
     families : of which one is drawn.
     narrow : whether the logits have two bytes.
-    weighted : whether there are weights.
+    weighted : whether there are weights; None: as it falls.
     tiny : a few positions and ``number`` + 2 ids in place of the run's sizes.
     """
 
     number: int
     families: tuple[str, ...]
     narrow: bool = False
-    weighted: bool = True
+    weighted: bool | None = None
     tiny: bool = False
 
     def build(self, run_seed: int) -> ScoreCase:
@@ -135,27 +135,29 @@ class AnywhereScore:
         if self.tiny:
             vocab, rows, columns, dtype = self.number + 2, *rng.integers(1, 6, size=2), "float32"
         family = str(rng.choice(self.families))
+        weighted = rng.random() < 0.6 if self.weighted is None else self.weighted
         logits, ids = FAMILIES[family](rng, rows * columns, vocab)
         logits = within_range(logits, dtype).astype(dtype_of(dtype))
         return ScoreCase(
             logits.reshape(rows, columns, vocab),
             ids.reshape(rows, columns).astype(_int_dtype(rng)),
             _selected(rng, (rows, columns), vocab),
-            _weights(rng, (rows, columns), self.narrow) if self.weighted else None,
+            _weights(rng, (rows, columns), self.narrow) if weighted else None,
             salt=self.number,
             about=f"{family}, sizes from anywhere",
         )
 
 
 def score_series(
-    *families: str, wide: bool = True, narrow: bool = False, weighted: bool = True
+    *families: str, wide: bool = True, narrow: bool = False, weighted: bool | None = None
 ) -> Callable[[int], Sequence[AnywhereScore]]:
     """For each size one case in wide logits, one in narrow ones, and a tiny one, as asked."""
 
     def series(number: int) -> list[AnywhereScore]:
         chosen = [False] * wide + [True] * narrow
         found = [AnywhereScore(number, families, kind, weighted) for kind in chosen]
-        return found + [AnywhereScore(number, families, False, weighted, tiny=True)] * wide
+        tiny = [AnywhereScore(number, families, False, weighted, tiny=True)] * wide
+        return found + tiny if number % 2 else tiny + found  # one large case behind another, too
 
     return series
 
@@ -190,11 +192,11 @@ class AnywhereHead:
     Attributes
     ----------
     number : which of the run's sizes of layers.
-    biased : whether there is a bias; None: as it falls.
+    biased : whether there is a bias.
     """
 
     number: int
-    biased: bool | None = None
+    biased: bool
 
     def build(self, run_seed: int) -> HeadCase:
         """The case; equal recipes and run seeds give equal cases."""
@@ -204,13 +206,12 @@ class AnywhereHead:
             uniform_by_size(sizes, *ends) for ends in _LAYERS[self.number % len(_LAYERS)]
         )
         dtype = (*WIDE, *NARROW)[self.number % 4]
-        biased = rng.random() < 0.7 if self.biased is None else self.biased
         shape, kind = (rows, columns), dtype_of(dtype)
         hidden = rng.normal(size=(*shape, width)) * rng.choice([0.1, 1.0, 5.0])
         return HeadCase(
             hidden.astype(kind),
             (rng.normal(size=(vocab, width)) / np.sqrt(width)).astype(kind),
-            (rng.normal(size=vocab) * 2.0).astype(kind) if biased else None,
+            (rng.normal(size=vocab) * 2.0).astype(kind) if self.biased else None,
             rng.integers(vocab, size=shape).astype(_int_dtype(rng)),
             _selected(rng, shape, vocab),
             _weights(rng, shape, narrow=True),
@@ -220,10 +221,10 @@ class AnywhereHead:
 
 
 def head_series(number: int) -> list[AnywhereHead]:
-    """For every second size one case: a layer costs more than a score."""
-    return [AnywhereHead(number // 2)] if number % 2 == 0 else []
+    """For every second size, since a layer costs more than a score: with a bias and without."""
+    return [AnywhereHead(number // 2, bias) for bias in (True, False)] if number % 2 == 0 else []
 
 
 def biased_head_series(number: int) -> list[AnywhereHead]:
-    """The same, with a bias."""
-    return [AnywhereHead(number // 2, biased=True)] if number % 2 == 0 else []
+    """Those of them with a bias."""
+    return head_series(number)[:1]

@@ -113,8 +113,9 @@ class AnywhereMask:
         if self.law == "word":
             return WholeWord(rate)
         if self.law == "count":
-            floor = int(rng.integers(0, 5)) if rng.random() < 0.4 else 0
-            cap = floor + int(rng.integers(0, 40)) if rng.random() < 0.3 else None
+            floor = uniform_by_size(rng, 1, 60) if rng.random() < 0.4 else 0
+            most = floor + int(rng.choice([0, uniform_by_size(rng, 1, 60)]))
+            cap = most if rng.random() < 0.4 else None
             rounding = str(rng.choice(["half_up", "half_even", "ceiling"]))
             base = str(rng.choice(["eligible", "all"]))
             return FixedCount(rate, floor, cap, base, rounding)  # type: ignore[arg-type]
@@ -181,8 +182,9 @@ def _words(rng: Rng, shape: tuple[int, int]) -> Ids:
     if rng.random() < 0.4:
         order = rng.integers(max(shape[1] // 3, 1), size=shape)
     if rng.random() < 0.5:  # neighbours, wherever they begin
-        first = int(rng.integers(-(2**31), 2**31 - 1 - int(order.max())))
-        return first + order
+        most = int(order.max())
+        anywhere = int(rng.integers(-(2**31), 2**31 - 1 - most))
+        return order + (anywhere, -(most // 2), 2**31 - 1 - most)[int(rng.integers(3))]
     names = rng.integers(-(2**31), 2**31, size=int(order.max()) + 1)
     if rng.random() < 0.5:  # alike in their low bits
         bits = int(rng.integers(8, 32))

@@ -54,6 +54,8 @@ COUNTS: tuple[dict[str, Any], ...] = (
     {"floor": 2},
     {"cap": 3, "base": "all"},
     {"rounding": "half_even"},
+    {"rounding": "ceiling", "floor": 9},
+    {"cap": 0},
 )
 VOCABS = (32, 1000, 250_006)
 

@@ -69,10 +69,11 @@ def pattern(rng: np.random.Generator, name: str, shape: tuple[int, int]) -> NDAr
 
 
 def upstream(rng: np.random.Generator, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
-    """Non-uniform weights, of either sign, a few of them 0."""
+    """Non-uniform weights, of either sign, a few of them 0; in float64 beside any logits."""
     weights = np.round(rng.uniform(-2.0, 2.0, size=shape), 3)
     weights[rng.random(shape) < 0.1] = 0.0
-    return weights.astype("float64" if dtype == "float64" else "float32")
+    beside = ("float64", "float32") if dtype == "float64" else ("float32", "float64")
+    return weights.astype(beside[rng.random() < 0.3])
 
 
 def within_range(logits: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
@@ -177,7 +178,7 @@ class HeadRecipe:
             hidden.astype(dtype),
             weight.astype(dtype),
             bias.astype(dtype) if self.biased else None,
-            rng.integers(vocab, size=(rows, columns)),
+            rng.integers(vocab, size=(rows, columns)).astype(rng.choice(["int32", "int64"])),
             selected,
             upstream(rng, (rows, columns), self.dtype) if self.weighted else None,
             salt=self.seed,

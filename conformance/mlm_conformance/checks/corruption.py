@@ -79,7 +79,7 @@ def _listed(ids: NDArray[Any]) -> str:
     recipes=mask_recipes(rates=HALF),
     needs=("selected",),
     theorem=True,
-    series=every_law,
+    series=mask_series(("bernoulli",), ("span",), ("word",)),
 )
 def targets_are_the_original_tokens(context: Context, case: MaskCase) -> None:
     batch = masked(context, case)

@@ -103,7 +103,7 @@ def a_positions_gradient_sums_to_zero(context: Context, case: ScoreCase) -> None
     recipes=score_recipes(("normal", "likely"), BATCHES, weighted=(True,)),
     needs=("weights that differ",),
     result_field=FIELD,
-    series=score_series("normal", "likely", narrow=True),
+    series=score_series("normal", "likely", narrow=True, weighted=True),
 )
 def upstream_weights_scale_their_position(context: Context, case: ScoreCase) -> None:
     context.saw("weights that differ", len(np.unique(case.upstream)) > 1)

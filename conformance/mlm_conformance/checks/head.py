@@ -58,8 +58,11 @@ _HARD = (
     HeadRecipe((1, 2048, 2, 30522), "float32", 1.0, "one", False, True, 2),
     _ExcludedIds(HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, True, 3)),
 )
-_WITHOUT_BIAS = HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, False, 4)
-ORDINARY = besides(head_recipes(), (*_HARD, _WITHOUT_BIAS))
+_WITHOUT_BIAS = tuple(
+    HeadRecipe((2, 8, 16, 64), dtype, 1.0, "some", True, False, 4)
+    for dtype in ("float32", "float64")
+)
+ORDINARY = besides(head_recipes(), (*_HARD, *_WITHOUT_BIAS))
 _LAYERS = "layers"  # what several checks look at, so that it is computed once
 
 
@@ -149,7 +152,7 @@ def bias_receives_its_gradient(context: Context, case: HeadCase) -> None:
 @check(
     "MLM-LIK-11",
     port="head",
-    recipes=besides(head_recipes(), (_WITHOUT_BIAS,)),
+    recipes=besides(head_recipes(), _WITHOUT_BIAS[:1]),
     needs=("selected", *DTYPES),
     declared=True,
 )

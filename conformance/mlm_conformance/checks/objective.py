@@ -74,6 +74,7 @@ _SUMS = besides(
     [
         *(ScoreRecipe(shape, "float32", "normal", "some", True, 52) for shape in ODD),
         ScoreRecipe(ODD[1], "float32", "normal", "all", True, 53),
+        ScoreRecipe(SMALL[2], "float32", "improbable", "all", True, 60),
     ],
 )
 

@@ -117,12 +117,16 @@ def wrapped(mutant: Mutant, backend: object, reduction: str | None) -> SimpleNam
 
 
 def mutant_with_state(
-    requirement: str, *ports: str, check: str | None = None, url: str | tuple[str, ...] = ()
+    requirement: str,
+    *ports: str,
+    check: str | None = None,
+    url: str | tuple[str, ...] = (),
+    profile: str = "quick",
 ) -> Callable[[Port], Any]:
     """Register a function that makes a wrong port around the correct one, with its own state."""
 
     def register(maker: Port) -> Any:
-        _register(maker, requirement, ports, check, url)
+        _register(maker, requirement, ports, check, url, profile)
 
         def fresh() -> SimpleNamespace:
             correct = CORRECT[SUM]
