@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import chain
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,16 @@ import numpy as np
 
 import mlm_spec
 from mlm_conformance.oracle import remembering
-from mlm_spec import EmptySelectionError, MaskingPolicy, port, split_words
+from mlm_spec import (
+    EmptySelectionError,
+    MaskingPolicy,
+    corruption,
+    masking,
+    port,
+    selection,
+    split_words,
+    thresholds,
+)
 
 __all__ = [
     "CORRECT",
@@ -70,12 +80,24 @@ def _masks(
     seed: int, tokens: Any, eligible: Any, words: Any, policy: MaskingPolicy, n: int
 ) -> tuple[Any, Any]:
     call = {"tokens": tokens, "eligible": eligible, "words": words, "policy": policy}
-    inputs, labels = _remembered(seed=seed, n=n, **call)
+    inputs, labels = _remembered(seed=seed, n=n, **call, inside=_inside())
     return inputs.astype(np.int64), labels.astype(np.int64)
 
 
+def _inside() -> tuple[Any, ...]:
+    """What masks are made by: some mutants replace a part of it for a while."""
+    names = (vars(module).values() for module in (masking, selection, corruption, thresholds))
+    return tuple(found for found in chain(*names) if callable(found))
+
+
 def _drawn(
-    seed: int, n: int, tokens: Any, eligible: Any, words: Any, policy: MaskingPolicy
+    seed: int,
+    n: int,
+    tokens: Any,
+    eligible: Any,
+    words: Any,
+    policy: MaskingPolicy,
+    inside: tuple[Any, ...],
 ) -> tuple[Any, Any]:
     """The masks of n epochs: each row is a sequence, its columns are the positions."""
     rows, columns = tokens.shape
