@@ -226,7 +226,11 @@ def a_decision_turns_at_its_word(context: Context, case: MaskCase) -> None:
 @check(
     "MLM-RNG-6",
     port="mask",
-    recipes=mask_recipes(laws=("bernoulli",), rates=("1",), kinds=("0 1 0",), vocabs=(250_006,)),
+    recipes=besides(
+        mask_recipes(laws=("bernoulli",), rates=("1",), kinds=("0 1 0",), vocabs=(250_006,)),
+        # More ids than float32 has integers.
+        [MaskRecipe("bernoulli", "1", "0 1 0", "token", 2**25 + 7, 0, ROWS, 0)],
+    ),
     needs=("random replacements",),
     series=mask_series(("bernoulli", "token", "1", "0 1 0")),
 )
