@@ -351,7 +351,7 @@ def test_the_command_answers_on_the_terminal_and_as_json(
     ("target", "status", "said"),
     [
         ("mlm_conformance.mutants.correct:with_sum", 1, "like none of the 20"),
-        ("numpy", 2, "identify needs the port sample; the target has mask"),
+        ("numpy", 2, "identify needs the port sample or sample_words; the target has mask"),
         ("nowhere:it", 2, "there is no module 'nowhere'"),
         ("needs_a_framework:it", 3, "NOT RUN: the target needs_a_framework:it needs nobodys"),
     ],
