@@ -345,7 +345,7 @@ def the_worst_offset_is_within(context: Context, case: ScoreCase) -> None:
 @check(
     "MLM-LIK-3",
     port="score",
-    recipes=_search(WIDE, (1.0, -130.0, 0.0), spread=(0.0, 3.0), gap=(-1e4, -10.0)),
+    recipes=_search(WIDE, (1.0, -130.0, 0.0), LARGE, spread=(0.0, 3.0), gap=(-1e4, -10.0)),
     needs=("selected",),
     climbs=True,
 )
