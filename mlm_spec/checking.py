@@ -96,7 +96,7 @@ def check_ids(name: str, ids: NDArray[Any], vocab_size: int) -> None:
 
 
 def check_targets(
-    targets: NDArray[Any], selected: NDArray[np.bool_], vocab_size: int, name: str = "targets"
+    targets: NDArray[Any], selected: NDArray[np.bool_], vocab_size: int, name: str
 ) -> None:
     """Every selected target is an id; others are never looked at (MLM-ERR-3, MLM-ERR-14)."""
     bad = selected & ((targets < 0) | (targets >= vocab_size))
@@ -140,7 +140,7 @@ def check_logits(
     NotFiniteError (NaN, +inf), NoSupportError (all -inf), ImpossibleTargetError (target -inf).
     """
     with np.errstate(invalid="ignore"):
-        highest = logits.max(axis=-1, initial=-np.inf)  # NaN wins over everything
+        highest = logits.max(axis=-1)  # NaN wins over everything
     for row in np.flatnonzero(np.isnan(highest) | (highest == np.inf)):
         bad = np.isnan(logits[row]) | (logits[row] == np.inf)
         column = int(np.flatnonzero(bad)[0])

@@ -71,6 +71,9 @@ def test_numbers_beyond_the_range_are_infinite() -> None:
     assert nearest(-edge - STEP, -edge + STEP) is None
     assert nearest(-HUGE - STEP, -HUGE + STEP) == -sys.float_info.max
     assert nearest(-math.inf, -math.inf) == -math.inf
+    assert nearest(-math.inf, Fraction(0)) is None
+    assert nearest(Fraction(0), math.inf) is None
+    assert nearest(-math.inf, math.inf) is None
 
 
 def test_a_float_takes_as_many_refinements_as_it_needs_and_no_more() -> None:
@@ -103,13 +106,24 @@ def test_powers_lie_between_their_decimals(x: str, digits: int) -> None:
 
 
 @pytest.mark.parametrize("digits", [10, 60, 240])
-@pytest.mark.parametrize("x", ["1e-900", "1e-41", "1e-31", "1e-29", "1e-5", "0.5", "30521", "1e20"])
+@pytest.mark.parametrize(
+    "x", ["1e-900", "1e-100", "1e-41", "1e-31", "1e-29", "1e-25", "1e-5", "0.5", "30521", "1e20"]
+)
 def test_logarithms_lie_between_their_decimals(x: str, digits: int) -> None:
     wide = context(1400)
     exact = wide.ln(wide.add(1, Decimal(x)))
     low, high = log1p_between(Between(Decimal(x), Decimal(x)), digits)
     assert low <= exact <= high
     assert high - low <= high * Decimal(10) ** (3 - digits)
+
+
+def test_the_series_of_a_logarithm_is_right_to_the_end_of_its_reach() -> None:
+    wide, digits = context(60), 10
+    for last in range(500):
+        x = Decimal(9_990_000_000 + 19_997 * last).scaleb(-15)  # just below 1e-5
+        exact = wide.ln(wide.add(1, x))
+        low, high = log1p_between(Between(x, x), digits)
+        assert low <= exact <= high
 
 
 @pytest.mark.parametrize("digits", [30, 60])

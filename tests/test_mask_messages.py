@@ -117,6 +117,10 @@ CALLS: list[Call] = [
         lambda: masked(tokens=np.array([[5, 32, -1]])),
     ),
     (
+        "IdRangeError: tokens[0, 2] is -1; expected an id in 0..31 (vocab_size is 32)",
+        lambda: masked(tokens=np.array([[0, 1, -1]])),
+    ),
+    (
         "ShapeError: sequence_id is of shape (1, 3); expected shape (1, 3, 2)",
         lambda: masked(sequence_id=np.zeros((1, 3), np.uint32)),
     ),

@@ -181,6 +181,14 @@ def test_spanbert_like_decides_the_kind_once_for_a_span() -> None:
     )
 
 
+def test_spanbert_like_neither_selects_nor_draws_special_ids() -> None:
+    policy = spanbert_like(**IDS)
+    assert policy.pad_id == PAD
+    seen = run(policy, [CLS, UNK, MASK, FIRST_WORD, SEP, PAD], sequences=300).selected.any(axis=0)
+    assert seen.tolist() == [False, True, False, True, False, False]
+    assert whole_pool(policy).tolist() == [UNK, *range(FIRST_WORD, VOCAB)]
+
+
 def test_modernbert_like_has_the_rate_and_the_weights_of_its_source_s_one_draw() -> None:
     # 0.24, 0.27 and 0.30 lie on a grid of hundredths; a cell is read at its middle.
     law = fractions_of([modernbert_kind((i + 0.5) / 100, 0.3) for i in range(100)])

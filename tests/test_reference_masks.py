@@ -102,6 +102,42 @@ def test_where_nothing_is_eligible_nothing_is_selected() -> None:
         assert masked(law, ids).all()
 
 
+@pytest.mark.parametrize("special", [(), (9,), (8, 9), (7, 8)])
+def test_special_ids_are_never_selected_be_they_one_or_more(special: tuple[int, ...]) -> None:
+    policy = MaskingPolicy(Bernoulli(1), MASKED, vocab_size=32, mask_id=4, special_ids=special)
+    tokens = np.array([[7, 8, 9, 10]], np.int32)
+    arguments = {
+        "tokens": tokens,
+        "sequence_id": np.zeros((1, 4, 2), np.uint32),
+        "position": np.arange(4, dtype=np.uint32)[None],
+        "word_id": None,
+        "eligible": np.array([[True, True, True, False]]),
+        "seed": 0,
+        "epoch": 0,
+    }
+    selected = mlm_spec.mask(**arguments, policy=policy).selected
+    assert selected.tolist() == [[t not in (*special, 10) for t in (7, 8, 9, 10)]]
+
+
+@pytest.mark.parametrize("token", [-1, 32])
+def test_a_step_on_a_token_that_is_no_id_changes_nothing(token: int) -> None:
+    tokens = np.array([[7, token, 9]])
+    step = mlm_spec.mask_step(
+        tokens,
+        np.zeros((1, 3, 2), np.uint32),
+        np.arange(3, dtype=np.uint32)[None],
+        None,
+        np.ones((1, 3), bool),
+        MaskingPolicy(Bernoulli(1), MASKED, vocab_size=32, mask_id=4),
+        seed=0,
+        epoch=0,
+    )
+    assert step.status == mlm_spec.Status.ID_RANGE | mlm_spec.Status.EMPTY
+    assert step.inputs.tolist() == step.targets.tolist() == tokens.tolist()
+    assert (step.selected.dtype, step.selected.tolist()) == (np.bool_, [[False] * 3])
+    assert not any(np.shares_memory(tokens, array) for array in (step.inputs, step.targets))
+
+
 def test_ids_of_a_large_pool_take_the_second_word_where_the_first_is_refused() -> None:
     size = 2**32 // 3 + 1  # twice that is 2/3 of all words: a third of the first words is refused
     policy = MaskingPolicy(Bernoulli(1), Corruption(0, 1, 0), size, 4, pool="all")

@@ -123,6 +123,14 @@ DEPARTURES: list[tuple[str, Callable[[str], str], str]] = [
     ("an example that is no doctest", replacing(">>> 1 + 1\n2", "1 + 1"), "**Example.**"),
     ("text after the example", lambda t: t + "\nA word more.\n", "A word more."),
     ("text next to the example", lambda t: t + "A word more.\n", "A word more."),
+    (
+        "an empty formula",
+        lambda t: t.replace(
+            " a = b\n\n```text\n## MLM-LIK-1 · inside a fence this is no heading\n```", ""
+        ),
+        "**Formula.**",
+    ),
+    ("two whys", replacing("**Example.**", "**Why.** More.\n\n**Example.**"), "**Why.** More."),
     ("two examples", lambda t: t + "\n**Example.** More.\n", "**Example.** More."),
     (
         "an example in two blocks",
@@ -158,6 +166,8 @@ SAID = {  # what is said of each departure, behind the file and the line
     "a level in the why": "a second MUST or SHOULD; expected one level in a requirement",
     "no formula": "**Why.**; expected **Formula.**",
     "no why": "**Example.**; expected **Why.**",
+    "an empty formula": "an empty **Formula.**; expected some text",
+    "two whys": "**Why.**; expected **Example.**",
     "an empty why": "an empty **Why.**; expected some text",
     "no example": (
         "without **Example.**; expected statement, **Formula.**, **Why.**, **Example.**"
@@ -216,6 +226,15 @@ def test_blank_lines_are_free() -> None:
     (requirement,) = parse("OBJ.md", tight)
     assert requirement.statement == "One sentence that runs over two lines."
     assert requirement.example == "\n>>> 1 + 1\n2\n\n"
+
+
+def test_lines_keep_their_indentation_and_lose_blanks_at_their_ends() -> None:
+    (requirement,) = parse("OBJ.md", section().replace("Because.", "Because.  \n\n    Indented. "))
+    assert requirement.why == "Because.\n\n    Indented."
+
+
+def test_a_heading_with_another_word_in_front_is_free_text() -> None:
+    assert len(parse("OBJ.md", section() + "\n## XMLM\n\nFree text.\n")) == 1
 
 
 def test_a_heading_in_a_fence_is_none() -> None:

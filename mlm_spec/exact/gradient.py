@@ -85,7 +85,7 @@ def rounded_gradient(logits: NDArray[Any], target: int) -> Floats:
     sure &= live != target
     for entry in live[~sure].tolist():
         gradient[entry] = float(_enclose(z, int(target), entry, SECOND_DIGITS))
-    return gradient + 0.0  # never -0.0
+    return gradient
 
 
 def _by_floats(z: Floats) -> tuple[Floats, NDArray[np.bool_]]:

@@ -59,7 +59,7 @@ def nearest(lower: Fraction | float, upper: Fraction | float) -> float | None:
     if value == _divided(upper):  # rounding keeps the order, so all between round to it too
         return value + 0.0
     from_below, from_above = _rounded(lower, up=True), _rounded(upper, up=False)
-    return from_below + 0.0 if from_below == from_above else None
+    return from_below if from_below == from_above else None
 
 
 def _rounded(x: Fraction, up: bool) -> float:
