@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mlm_conformance.checks import CHECKS
 from mlm_conformance.outcomes import BadCallError
 
 __all__ = ["ACCURACY", "LEFT_OUT", "PEERS", "REQUIREMENTS", "Peer", "chosen"]
@@ -118,9 +119,20 @@ def _collator(
     return Peer(name, title, f"{_ADAPTERS}.hf_collators:{function}", packages, about, **rest)
 
 
-def _keras(name: str, function: str, path: str, about: str) -> Peer:
+def _keras(
+    name: str, function: str, path: str, about: str, not_asked: Mapping[str, str] | None = None
+) -> Peer:
     title = f"keras-hub MaskedLMMaskGenerator, {path}"
-    return Peer(name, title, f"{_ADAPTERS}.keras_hub_masks:{function}", _KERAS, about)
+    target = f"{_ADAPTERS}.keras_hub_masks:{function}"
+    return Peer(name, title, target, _KERAS, about, not_asked=not_asked or {})
+
+
+#: Chapter DST draws 32,768 rows and more; one row at a time, each takes milliseconds here.
+_TOO_SLOW = {
+    check.requirement: "its rows are masked one by one: a test of counts would take hours"
+    for check in CHECKS
+    if check.requirement.startswith("MLM-DST-")
+}
 
 
 PEERS: Sequence[Peer] = (
@@ -260,6 +272,7 @@ PEERS: Sequence[Peer] = (
         "TensorFlow path",
         "As in a tf.data pipeline. Its own law is a fixed count, ceil(rate * selectable tokens); "
         f"asked for a Bernoulli rate it is given that rate. {_NO_POOL}",
+        not_asked=_TOO_SLOW,
     ),
 )
 

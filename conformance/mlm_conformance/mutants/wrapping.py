@@ -67,7 +67,7 @@ around = _Around()
 
 
 def portable_mutants(backend: str) -> tuple[Mutant, ...]:
-    """For each requirement and port of a backend one mutant, its name that of the backend too.
+    """For each requirement and its ports one mutant that ``quick`` sees, around a backend.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def portable_mutants(backend: str) -> tuple[Mutant, ...]:
     chosen: dict[tuple[str, tuple[str, ...]], Mutant] = {}
     for mutant in MUTANTS:
         its = getattr(resolve(mutant.target), "loss_reduction", None)
-        if set(mutant.ports) <= ports and its in (None, reduction) and is_portable(mutant):
+        fits = set(mutant.ports) <= ports and its in (None, reduction)
+        if fits and mutant.profile == "quick" and is_portable(mutant):
             chosen.setdefault((mutant.requirement, mutant.ports), mutant)
     here = f"{__name__}:around.{backend}"
     return tuple(replace(m, target=f"{here}.{m.name}") for m in chosen.values())
