@@ -30,7 +30,7 @@ VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_in
 MADE := made-with-python-$(VERSION)
 
 .PHONY: help check test lint types unit reference wrong backends mutants field bench detection \
-  identify soak verify device clean
+  identify soak mutation verify device clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -92,6 +92,9 @@ detection: $(VENV)/installed-test ## wrong implementations that the suite reject
 verify: $(VENV)/installed-test ## 25,000 hard numbers of the reference against ball arithmetic
 	$(VENV)/bin/mlm-spec verify-reference --profile nightly --json $(RESULTS)/verify-reference.json
 
+mutation: $(VENV)/installed-mutation ## small changes of the reference that some test must notice: docs/mutation.md
+	$(RUN) benchmarks.mutation --results $(RESULTS)
+
 soak: $(VENV)/installed-test ## 200 seeds on correct backends, none of which may be rejected
 	$(VENV)/bin/mlm-spec soak --seeds 200 -n $(WORKERS) --json $(RESULTS)/soak.json
 
@@ -127,6 +130,10 @@ $(VENV)/installed-check: $(VENV)/$(MADE) pyproject.toml constraints.txt
 $(VENV)/installed-test: $(VENV)/$(MADE) pyproject.toml constraints.txt
 	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[conformance,torch,jax,dev]'
 	@touch $@ $(VENV)/installed-check
+
+$(VENV)/installed-mutation: $(VENV)/installed-test
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[mutation]'
+	@touch $@
 
 $(FIELD_VENV)/installed-field: $(FIELD_VENV)/$(MADE) pyproject.toml conformance/field-constraints.txt
 	$(FIELD_VENV)/bin/python $(PIP) -c conformance/field-constraints.txt \

@@ -12,7 +12,10 @@ from mlm_spec.exact import Enclosure, enclose, enclose_sum
 from mlm_spec.exact.decimals import context
 from mlm_spec.exact.likelihood import SECOND_DIGITS, differences, power_sum
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 INF = np.inf
+QUARTER = Fraction(1, 2**1076)
 
 
 def sum_of_powers(values: np.ndarray, top: float, digits: int = 200) -> Decimal:
@@ -40,6 +43,17 @@ def test_powers_are_summed_in_decimals_between_two_ends(below: list[float], top:
     low, high = power_sum(values, top, digits)
     assert low < exact < high
     assert high - low < exact * Decimal(10) ** (4 - digits)
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4097, 9000])
+def test_powers_are_summed_by_floats_between_two_ends(size: int) -> None:
+    values = -np.abs(np.random.default_rng(size).normal(0.0, 3.0, size))
+    values[[-1, 0]] = 0.0
+    far = np.array([-109.9, -110.1, -200.0, -900.0, -INF])
+    for row in (values, np.concatenate([far, values])):
+        low, high = power_sum(row, 0.0, SECOND_DIGITS)
+        assert low < sum_of_powers(row, 0.0, 60) < high
+        assert high - low < high * Decimal(10) ** -22
 
 
 def test_many_powers_stay_between_the_ends() -> None:
@@ -107,6 +121,21 @@ def test_an_impossible_target_makes_a_sum_impossible_unless_it_weighs_nothing() 
     for weights in (None, [0.25, 1.0]):
         assert float(enclose_sum(rows, [1, 0], weights)) == -INF
     assert float(enclose_sum(rows, [1, 0], [0.0, 1.0])) == float(enclose(rows[1], 0))
+
+
+@pytest.mark.parametrize("row", [[5.0], [0.0, -INF], [-7.0, -INF, -INF]])
+def test_the_only_possible_target_is_certain(row: list[float]) -> None:
+    found = enclose(np.array(row), 0)
+    assert (found.lower, found.upper, found.finer) == (0, 0, None)
+
+
+@pytest.mark.parametrize("top", [0.0, 1e4, -1e4])
+def test_what_is_too_far_below_counts_less_than_a_step(top: float) -> None:
+    row = np.array([top, top - 3000.5])
+    for target, lead in ((0, Fraction(0)), (1, Fraction(-6001, 2))):
+        found = enclose(row, target)
+        assert (found.lower, found.upper, found.finer) == (lead - QUARTER, lead, None)
+    assert enclose(np.array([top, top - 3000.0]), 0).finer is not None
 
 
 def test_differences_keep_what_they_round_away() -> None:
