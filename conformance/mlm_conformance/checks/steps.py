@@ -92,6 +92,13 @@ def _head_status_cases() -> list[StatusCase]:
     hidden[1, 3, 0] = np.nan
     unseen = good["hidden"].copy()
     unseen[0, 1] = np.nan
+
+    def changed(name: str, index: Any, value: float) -> dict[str, Any]:
+        other = good[name].copy()
+        other[index] = value
+        return {name: other}
+
+    target = int(good["targets"][1, 3])
     return [
         StatusCase("head_step", {**good, **change}, bits, about)
         for change, bits, about in (
@@ -104,6 +111,11 @@ def _head_status_cases() -> list[StatusCase]:
             ),
             ({"targets": _targets(good["targets"], 64)}, Status.ID_RANGE, "a target past the last"),
             ({"hidden": hidden}, Status.NOT_FINITE, "a hidden state that is NaN"),
+            (changed("weight", (5, 2), np.nan), Status.NOT_FINITE, "NaN in the weight"),
+            (changed("weight", (5, 2), np.inf), Status.NOT_FINITE, "+inf in the weight"),
+            (changed("bias", 5, np.nan), Status.NOT_FINITE, "NaN in the bias"),
+            (changed("bias", slice(None), -np.inf), Status.NOT_FINITE, "every id excluded"),
+            (changed("bias", target, -np.inf), Status.NOT_FINITE, "an excluded target"),
             ({"hidden": unseen}, Status.OK, "NaN where nothing is selected"),
             ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
         )

@@ -21,6 +21,7 @@ __all__ = [
     "a_faulty_batch_has_no_targets",
     "a_faulty_batch_is_masked_anyway",
     "a_full_step_overflows",
+    "a_head_step_looks_at_its_states_alone",
     "a_mask_step_does_nothing",
     "a_status_is_compared_as_a_whole",
     "a_step_has_a_mean",
@@ -221,3 +222,13 @@ def a_status_is_compared_as_a_whole(status: int, *, mean: bool = False) -> None:
         known[8] = EmptySelectionError
     if status in known:
         raise known[status]("status", status, "0")
+
+
+@mutant_around("MLM-ERR-11", "head_step", check=_STATUS)
+def a_head_step_looks_at_its_states_alone(correct: Port, call: Call) -> Any:
+    """NaN in the weight is taken for 0."""
+    weight = call["weight"]
+    if not isinstance(weight, np.ndarray) or weight.dtype.kind not in "fV":
+        return correct(**call)
+    bad = np.isnan(weight.astype(np.float64))
+    return correct(**{**call, "weight": np.where(bad, np.zeros((), weight.dtype), weight)})
