@@ -12,7 +12,7 @@ from mlm_conformance.runner import Session, open_session, plan, run_check
 
 # The reference is no training loss and no masker of its own: its loss is a mean, and it draws from
 # no generator.
-PORTS_OF_OTHERS = {"head_loss", "sample"}
+PORTS_OF_OTHERS = {"head_loss", "sample", "sample_words", "sample_parallel"}
 OTHER_REDUCTIONS = {"MLM-OBJ-9", "MLM-OBJ-10"}
 CLAIMED = [
     check

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, value_bound
 from mlm_conformance.cases.logits import FAMILIES
-from mlm_conformance.cases.numbers import dtype_of, generator
+from mlm_conformance.cases.numbers import dtype_of, generator, within_range
 from mlm_spec import log_likelihood
 
 __all__ = ["ROWS", "SIZES", "Probe", "Rate", "probes", "rate"]
@@ -68,7 +68,7 @@ def probes(vocab_size: int, seed: int = 0) -> Iterator[Probe]:
         for number, family in enumerate(FAMILIES):
             rng = generator(seed, number)
             z, ids = FAMILIES[family](rng, ROWS[vocab_size], vocab_size)
-            logits = z.astype(dtype_of(dtype))
+            logits = within_range(z, dtype).astype(dtype_of(dtype))
             limit = value_bound(logits, ids, arithmetic(dtype))
             yield Probe(f"{family}, {dtype}", logits, ids, log_likelihood(logits, ids), limit)
 
