@@ -32,6 +32,7 @@ __all__ = [
     "field_of",
     "masked",
     "permuted",
+    "require_like",
     "sampled",
     "sampled_in_parallel",
     "score_truth",
@@ -109,6 +110,13 @@ def field_of(result: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ..
     if found.shape != shape:
         raise Violation(f"{name} has shape {found.shape}, should be {shape}")
     return found
+
+
+def require_like(result: Mapping[str, NDArray[Any]], name: str, like: NDArray[Any]) -> None:
+    """A field has the shape and the dtype of what it is a gradient of; else a `Violation`."""
+    dtype = field_of(result, name, like.shape).dtype
+    if dtype != like.dtype:
+        raise Violation(f"{name} has dtype {dtype}, should be {like.dtype}")
 
 
 def sampled(

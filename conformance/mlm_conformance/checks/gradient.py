@@ -22,7 +22,7 @@ from mlm_conformance.cases.numbers import (
     score_recipes,
 )
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import besides, field_of, score_truth
+from mlm_conformance.checks.common import besides, field_of, require_like, score_truth
 from mlm_spec import logit_gradient
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -181,8 +181,4 @@ def hard_logits_have_their_gradient(context: Context, case: ScoreCase) -> None:
 )
 def gradient_has_shape_and_dtype_of_the_logits(context: Context, case: ScoreCase) -> None:
     context.saw(case.logits.dtype.name)
-    gradient = _gradient(context, case)
-    context.require(
-        gradient.dtype == case.logits.dtype,
-        f"grad_logits has dtype {gradient.dtype}, should be {case.logits.dtype}",
-    )
+    require_like(context.call("score", case.arguments()), FIELD, case.logits)

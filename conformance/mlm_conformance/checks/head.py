@@ -25,7 +25,7 @@ from mlm_conformance.cases.numbers import (
     head_recipes,
 )
 from mlm_conformance.check import Context, Fixed, Unmeasurable, check, table
-from mlm_conformance.checks.common import besides, field_of
+from mlm_conformance.checks.common import besides, field_of, require_like
 from mlm_spec import HeadResult, logit_gradient
 
 __all__ = ["bounds_of"]
@@ -303,10 +303,7 @@ def results_have_the_shapes_and_dtypes_of_their_inputs(context: Context, case: H
         if like is None:
             context.require(name not in result, f"{name} without a bias is not None")
             continue
-        seen = field_of(result, name, like.shape)
-        context.require(
-            seen.dtype == like.dtype, f"{name} has dtype {seen.dtype}, should be {like.dtype}"
-        )
+        require_like(result, name, like)
     least = dtype_of("float64" if case.hidden.dtype.name == "float64" else "float32")
     dtype = field_of(result, "sum", ()).dtype
     wide = dtype.name in ("float32", "float64") and dtype.itemsize >= least.itemsize

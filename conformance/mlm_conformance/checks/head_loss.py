@@ -10,9 +10,9 @@ import numpy as np
 from mlm_conformance.bounds import arithmetic
 from mlm_conformance.cases.anywhere import head_series
 from mlm_conformance.cases.model import HeadCase
-from mlm_conformance.cases.numbers import generator, head_recipes
+from mlm_conformance.cases.numbers import DTYPES, generator, head_recipes
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import field_of
+from mlm_conformance.checks.common import field_of, require_like
 from mlm_conformance.checks.head import bounds_of
 from mlm_spec import head
 
@@ -129,3 +129,19 @@ def loss_of_a_layer_and_nothing_is_zero_or_an_error(context: Context, case: Head
     value = np.asarray(answer.fields["loss"]).astype(np.float64)
     context.require(not mean, f"nothing selected: mean loss is {value}, should {wanted}")
     context.equal("loss with nothing selected", value, np.zeros(()))
+
+
+@check(
+    "MLM-HED-9",
+    port="head_loss",
+    recipes=head_recipes(SHAPES, DTYPES, patterns=("all",)),
+    needs=DTYPES,
+    theorem=True,
+)
+def gradients_of_a_layers_loss_are_like_their_inputs(context: Context, case: HeadCase) -> None:
+    """Those that there are."""
+    context.saw(case.hidden.dtype.name)
+    result = _call(context, case)
+    for name in ("hidden", "weight", "bias"):
+        if f"grad_{name}" in result and getattr(case, name) is not None:
+            require_like(result, f"grad_{name}", getattr(case, name))

@@ -13,7 +13,7 @@ from mlm_conformance.cases.anywhere import loss_series
 from mlm_conformance.cases.model import LossCase
 from mlm_conformance.cases.numbers import DTYPES, generator, loss_recipes
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import field_of
+from mlm_conformance.checks.common import field_of, require_like
 from mlm_spec import log_likelihood, logit_gradient
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -129,6 +129,19 @@ def losses_are_at_least_float32(context: Context, case: LossCase) -> None:
     seen = _loss(context, case).dtype
     wide = seen.name in ("float32", "float64") and seen.itemsize >= np.dtype(least).itemsize
     context.require(wide, f"loss has dtype {seen} for {name} logits, should be {least}")
+
+
+@check(
+    "MLM-GRA-7",
+    port="loss",
+    recipes=loss_recipes(("normal",) * len(DTYPES), dtypes=DTYPES, patterns=("all",)),
+    needs=DTYPES,
+    theorem=True,
+    result_field="grad_logits",
+)
+def gradient_of_a_loss_has_shape_and_dtype_of_the_logits(context: Context, case: LossCase) -> None:
+    context.saw(case.logits.dtype.name)
+    require_like(_loss_call(context, case), "grad_logits", case.logits)
 
 
 @check(

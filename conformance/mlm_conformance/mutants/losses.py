@@ -18,7 +18,9 @@ __all__ = [
     "every_device_divides_by_the_global_count",
     "gradient_drops_num_items",
     "gradient_is_that_of_the_sum",
+    "gradient_of_a_loss_is_at_least_float32",
     "gradient_of_a_loss_points_upwards",
+    "gradients_of_a_layers_loss_are_at_least_float32",
     "head_loss_gradient_is_that_of_the_sum",
     "head_loss_of_nothing_is_refused",
     "head_loss_over_all_positions",
@@ -290,3 +292,19 @@ def every_device_divides_by_the_global_count(correct: Port, call: Call) -> Any:
     """Each of two devices divides by the global count, and the mean over them divides again."""
     value, gradient = correct(**call)
     return value / 2, gradient / 2
+
+
+@mutant_around("MLM-GRA-7", "loss", reduction=SUM)
+def gradient_of_a_loss_is_at_least_float32(correct: Port, call: Call) -> Any:
+    """The gradient of narrow logits is returned as it was computed."""
+    value, gradient = correct(**call)
+    return value, gradient if gradient.dtype == np.float64 else gradient.astype(np.float32)
+
+
+@mutant_around("MLM-HED-9", "head_loss", reduction=SUM)
+def gradients_of_a_layers_loss_are_at_least_float32(correct: Port, call: Call) -> Any:
+    """The gradient of a narrow weight is returned as it was computed."""
+    result = dict(correct(**call))
+    if result["grad_weight"].dtype != np.float64:
+        result["grad_weight"] = result["grad_weight"].astype(np.float32)
+    return result
