@@ -144,9 +144,9 @@ def _head_loss(reduction: str) -> Callable[..., Any]:
         result = mlm_spec.head(hidden, weight, bias, labels, selected, shares)
         return {
             "loss": np.float64(0.0 - result.sum),
-            "grad_hidden": 0.0 - result.grad_hidden,
-            "grad_weight": 0.0 - result.grad_weight,
-            "grad_bias": None if bias is None else 0.0 - result.grad_bias,
+            "grad_hidden": -result.grad_hidden,
+            "grad_weight": -result.grad_weight,
+            "grad_bias": None if bias is None else -result.grad_bias,
         }
 
     return head_loss
