@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,7 @@ def run(
         about: dict[str, Any] = {"note": str(error), "seed": seed or 0, "versions": {}}
     else:
         results, interrupted = _run_all(session, checks, progress)
-        about = {"seed": session.seed, "versions": dict(session.hello.versions)}
-        about["interrupted"] = interrupted
-        declared = session.hello.accumulation
-        about["accumulation"] = None if declared is None else str(declared)
-        about["accuracy"] = session.accuracy.bins()
+        about = {**_about(session), "interrupted": interrupted}
     requirements, first = mark_consequences(with_texts(results))
     return RunReport(
         target=target,
@@ -111,6 +108,17 @@ def run(
         only=tuple(only),
         **about,
     )
+
+
+def _about(session: Session) -> dict[str, Any]:
+    """What a report says of a session that ran."""
+    declared = session.hello.accumulation
+    return {
+        "seed": session.seed,
+        "versions": dict(session.hello.versions),
+        "accumulation": None if declared is None else str(declared),
+        "accuracy": session.accuracy.bins(),
+    }
 
 
 def _run_all(
@@ -160,6 +168,17 @@ def _unrun(check: Check, message: str, outcome: Outcome = Outcome.NOT_RUN) -> Ch
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What became of one check; the file and the lines that show it where it fails."""
+
+    outcome: Outcome
+    message: str = ""
+    what: str = ""
+    kept: str | None = None
+    hint: str | None = None
+
+
 def run_check(session: Session, check: Check) -> CheckResult:
     """Run one check, and make a failing case small."""
     refusal = refusal_of(session, check)
@@ -167,50 +186,60 @@ def run_check(session: Session, check: Check) -> CheckResult:
         return _unrun(check, refusal[1], refusal[0])
     clock = time.perf_counter()
     trial = Trial(session, check)
-    outcome, message, what, kept, hint = Outcome.PASS, "", "", None, None
-    try:
-        trial.run()
-        missing = [need for need in check.needs if not trial.seen[need]]
-        if missing or not trial.examples:
-            outcome = Outcome.ERROR
-            message = f"the check never saw {', '.join(missing) or 'a case'}: it has tested nothing"
-    except Unmeasurable as error:
-        outcome, message = Outcome.NOT_RUN, str(error)
-    except NotClaimed as error:
-        outcome, message = Outcome.NOT_CLAIMED, str(error)
-    except Broken as error:
-        outcome, message = Outcome.ERROR, f"{error} [{trial.case}]"
-    except Violation as error:
-        outcome, what = Outcome.FAIL, error.what
-        case, message = simplify(
-            trial.case, str(error), trial.violates, session.profile.simplify_seconds
-        )
-        message = f"{message} [{case}]" if f"{case}" not in message else message
-        if session.failures is not None:
-            kept = str(write_failure(session.failures, session, check, case, message))
-        trial.violates(case)  # its last call is the one to show
-        hint = reproduction(session.name, session.device, trial.last_call)
-    except Flaky:
-        outcome = Outcome.FAIL
-        message = f"the same case failed once and passed once: not a function [{trial.case}]"
-    except Exception as error:  # the harness itself: never taken for a verdict on the target
-        outcome, message = Outcome.ERROR, f"the check broke: {type(error).__name__}: {error}"
+    verdict = _judged(trial)
     return CheckResult(
         check.requirement,
         check.name,
         check.port,
         check.theorem,
-        outcome,
+        verdict.outcome,
         trial.examples,
         dict(trial.seen),
         trial.worst,
-        message,
+        verdict.message,
         time.perf_counter() - clock,
-        kept,
-        hint,
-        what=what,
+        verdict.kept,
+        verdict.hint,
+        what=verdict.what,
         sensitivities=tuple(dict.fromkeys(trial.sensitivities)),
     )
+
+
+def _judged(trial: Trial) -> _Verdict:
+    try:
+        trial.run()
+    except Unmeasurable as error:
+        return _Verdict(Outcome.NOT_RUN, str(error))
+    except NotClaimed as error:
+        return _Verdict(Outcome.NOT_CLAIMED, str(error))
+    except Broken as error:
+        return _Verdict(Outcome.ERROR, f"{error} [{trial.case}]")
+    except Violation as error:
+        return _failure(trial, error)
+    except Flaky:
+        message = f"the same case failed once and passed once: not a function [{trial.case}]"
+        return _Verdict(Outcome.FAIL, message)
+    except Exception as error:  # the harness itself: never taken for a verdict on the target
+        return _Verdict(Outcome.ERROR, f"the check broke: {type(error).__name__}: {error}")
+    missing = [need for need in trial.check.needs if not trial.seen[need]]
+    if missing or not trial.examples:
+        message = f"the check never saw {', '.join(missing) or 'a case'}: it has tested nothing"
+        return _Verdict(Outcome.ERROR, message)
+    return _Verdict(Outcome.PASS)
+
+
+def _failure(trial: Trial, error: Violation) -> _Verdict:
+    """The smallest case found that fails the same way, kept in a file and as lines of Python."""
+    session, check = trial.session, trial.check
+    seconds = session.profile.simplify_seconds
+    case, message = simplify(trial.case, str(error), trial.violates, seconds)
+    message = f"{message} [{case}]" if f"{case}" not in message else message
+    kept = None
+    if session.failures is not None:
+        kept = str(write_failure(session.failures, session, check, case, message))
+    trial.violates(case)  # its last call is the one to show
+    hint = reproduction(session.name, session.device, trial.last_call)
+    return _Verdict(Outcome.FAIL, message, error.what, kept, hint)
 
 
 def refusal_of(session: Session, check: Check) -> tuple[Outcome, str] | None:

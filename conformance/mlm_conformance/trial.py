@@ -25,7 +25,7 @@ class Trial:
     """One run of a check over its cases; remembers the case it was at."""
 
     def __init__(self, session: Session, check: Check) -> None:
-        self._session, self._check = session, check
+        self.session, self.check = session, check
         self._context = session.context()
         self.examples = 0
         self.case: Any = None
@@ -46,20 +46,20 @@ class Trial:
         return self._context.worst
 
     def run(self) -> None:
-        for recipe in self._check.listed(self._session.profile):
+        for recipe in self.check.listed(self.session.profile):
             self._judge(recipe)
-        draw(self._check, self._session.profile, self._session.seed, self._judge_within_budget)
+        draw(self.check, self.session.profile, self.session.seed, self._judge_within_budget)
 
     def _judge_within_budget(self, recipe: Any) -> None:
         """`_judge`, but shrinking ends in time: known failures fail again, the rest is let be."""
         late = self._failed_at is not None and (
-            time.perf_counter() - self._failed_at > self._session.profile.simplify_seconds
+            time.perf_counter() - self._failed_at > self.session.profile.simplify_seconds
         )
         if late and recipe not in self._failing:
             return
         try:
             self._judge(recipe)
-            if self._check.climbs:
+            if self.check.climbs:
                 climb(self._context.case_ratio)
         except Violation:
             self._failing.add(recipe)
@@ -67,18 +67,18 @@ class Trial:
             raise
 
     def _judge(self, recipe: Any) -> None:
-        self.case = recipe.build(self._session.seed)
+        self.case = recipe.build(self.session.seed)
         self.examples += 1
         self._context.case, self._context.case_ratio = str(self.case), 0.0
-        self._context.recipe = _written(recipe, self._session.seed)
-        self._check.judge(self._context, self.case)
+        self._context.recipe = _written(recipe, self.session.seed)
+        self.check.judge(self._context, self.case)
 
     def violates(self, case: Any) -> str | None:
         """The message of the violation on another case; None where there is none."""
-        context = self._session.context()
+        context = self.session.context()
         context.case = str(case)
         try:
-            self._check.judge(context, case)
+            self.check.judge(context, case)
         except Violation as error:
             self.last_call = context.last_call
             return str(error)

@@ -7,7 +7,7 @@ it stands alone, can be made smaller, and goes to a file as JSON.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,29 @@ def _upstream(weights: Array | None, selected: Array) -> NDArray[np.float64]:
     return np.ones(int(selected.sum())) if weights is None else weights[selected].astype(np.float64)
 
 
+def _rows(tokens: Array) -> str:
+    return "B={} T={}".format(*tokens.shape)
+
+
+class _CallCase:
+    """A case that is one call: the fields in ``NAMES`` are the arguments of its port."""
+
+    __slots__ = ()
+    NAMES: ClassVar[tuple[str, ...]]
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return {name: getattr(self, name) for name in self.NAMES}
+
+
 @dataclass(frozen=True, slots=True)
-class MaskCase:
+class MaskCase(_CallCase):
     """Arguments of ``mask``; ``salt`` seeds what a theorem chooses (an order, a cut)."""
 
+    NAMES = (
+        *("tokens", "sequence_id", "position", "word_id", "eligible", "policy"),
+        *("seed", "epoch"),
+    )
     tokens: Array
     sequence_id: Array
     position: Array
@@ -51,31 +70,23 @@ class MaskCase:
     salt: int = 0
     about: str = ""
 
-    def arguments(self) -> dict[str, Any]:
-        """What the port is called with."""
-        names = ("tokens", "sequence_id", "position", "word_id", "eligible", "policy")
-        return {n: getattr(self, n) for n in (*names, "seed", "epoch")}
-
     def __str__(self) -> str:
-        rows, columns = self.tokens.shape
         law = type(self.policy.selection).__name__
-        return f"B={rows} T={columns} V={self.policy.vocab_size} {law} {self.about}".strip()
+        vocab = self.policy.vocab_size
+        return f"{_rows(self.tokens)} V={vocab} {law} {self.about}".strip()
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreCase:
+class ScoreCase(_CallCase):
     """Arguments of ``score``."""
 
+    NAMES = ("logits", "targets", "selected", "weights")
     logits: Array
     targets: Array
     selected: Array
     weights: Array | None
     salt: int = 0
     about: str = ""
-
-    def arguments(self) -> dict[str, Any]:
-        """What the port is called with."""
-        return {n: getattr(self, n) for n in ("logits", "targets", "selected", "weights")}
 
     @property
     def upstream(self) -> NDArray[np.float64]:
@@ -89,9 +100,10 @@ class ScoreCase:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadCase:
+class HeadCase(_CallCase):
     """Arguments of ``head``."""
 
+    NAMES = ("hidden", "weight", "bias", "targets", "selected", "weights")
     hidden: Array
     weight: Array
     bias: Array | None
@@ -100,11 +112,6 @@ class HeadCase:
     weights: Array | None
     salt: int = 0
     about: str = ""
-
-    def arguments(self) -> dict[str, Any]:
-        """What the port is called with."""
-        names = ("hidden", "weight", "bias", "targets", "selected", "weights")
-        return {n: getattr(self, n) for n in names}
 
     @property
     def upstream(self) -> NDArray[np.float64]:
@@ -141,9 +148,10 @@ class LossCase:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleCase:
+class SampleCase(_CallCase):
     """Arguments of ``sample``, for maskers with random numbers of their own."""
 
+    NAMES = ("tokens", "eligible", "policy", "n")
     tokens: Array
     eligible: Array
     policy: MaskingPolicy
@@ -151,19 +159,15 @@ class SampleCase:
     salt: int = 0
     about: str = ""
 
-    def arguments(self) -> dict[str, Any]:
-        """What the port is called with."""
-        return {n: getattr(self, n) for n in ("tokens", "eligible", "policy", "n")}
-
     def __str__(self) -> str:
-        rows, columns = self.tokens.shape
-        return f"B={rows} T={columns} n={self.n} {self.about}".strip()
+        return f"{_rows(self.tokens)} n={self.n} {self.about}".strip()
 
 
 @dataclass(frozen=True, slots=True)
-class SampleWordsCase:
+class SampleWordsCase(_CallCase):
     """Arguments of ``sample_words``, for maskers that know words."""
 
+    NAMES = ("tokens", "eligible", "word_id", "policy", "n")
     tokens: Array
     eligible: Array
     word_id: Array
@@ -172,13 +176,8 @@ class SampleWordsCase:
     salt: int = 0
     about: str = ""
 
-    def arguments(self) -> dict[str, Any]:
-        """What the port is called with."""
-        return {n: getattr(self, n) for n in ("tokens", "eligible", "word_id", "policy", "n")}
-
     def __str__(self) -> str:
-        rows, columns = self.tokens.shape
-        return f"B={rows} T={columns} n={self.n} {self.about}".strip()
+        return f"{_rows(self.tokens)} n={self.n} {self.about}".strip()
 
 
 @dataclass(frozen=True, slots=True)

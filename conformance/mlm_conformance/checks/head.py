@@ -112,11 +112,19 @@ def value_is_that_of_the_projected_states(context: Context, case: HeadCase) -> N
     series=head_series,
 )
 def hidden_states_receive_their_gradient(context: Context, case: HeadCase) -> None:
+    _gradient_within(context, case, "grad_hidden", case.selected)
+
+
+def _gradient_within(
+    context: Context, case: HeadCase, name: str, at: NDArray[np.bool_] | None = None
+) -> None:
+    """One gradient is within its bounds, ``at`` these positions of the batch where given."""
     truth = _truth(context, case)
-    result = context.call("head", case.arguments())
-    seen = field_of(result, "grad_hidden", case.hidden.shape)[case.selected]
-    want = np.asarray(truth.grad_hidden)[case.selected]
-    context.within("grad_hidden of selected positions", seen, want, bounds_of(case).grad_hidden)
+    want = np.asarray(getattr(truth, name))
+    seen = field_of(context.call("head", case.arguments()), name, want.shape)
+    what = name if at is None else f"{name} of selected positions"
+    kept = ... if at is None else at
+    context.within(what, seen[kept], want[kept], getattr(bounds_of(case), name))
 
 
 @check(
@@ -128,10 +136,7 @@ def hidden_states_receive_their_gradient(context: Context, case: HeadCase) -> No
     series=head_series,
 )
 def weight_receives_its_gradient(context: Context, case: HeadCase) -> None:
-    truth = _truth(context, case)
-    result = context.call("head", case.arguments())
-    seen = field_of(result, "grad_weight", case.weight.shape)
-    context.within("grad_weight", seen, truth.grad_weight, bounds_of(case).grad_weight)
+    _gradient_within(context, case, "grad_weight")
 
 
 @check(
@@ -142,11 +147,7 @@ def weight_receives_its_gradient(context: Context, case: HeadCase) -> None:
     series=biased_head_series,
 )
 def bias_receives_its_gradient(context: Context, case: HeadCase) -> None:
-    assert case.bias is not None
-    truth = _truth(context, case)
-    result = context.call("head", case.arguments())
-    seen = field_of(result, "grad_bias", case.bias.shape)
-    context.within("grad_bias", seen, truth.grad_bias, bounds_of(case).grad_bias)
+    _gradient_within(context, case, "grad_bias")
 
 
 @check(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
+from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
 from mlm_conformance.cases.anywhere import score_series
 from mlm_conformance.cases.model import LossCase, ScoreCase
 from mlm_conformance.cases.numbers import (
@@ -21,12 +21,11 @@ from mlm_conformance.cases.numbers import (
     loss_recipes,
     score_recipes,
 )
-from mlm_conformance.cases.search import Range, SearchRecipe, search_recipes
-from mlm_conformance.check import Context, Recipes, check
+from mlm_conformance.check import Context, check
 from mlm_conformance.checks.common import besides, field_of, score_truth
 from mlm_spec import log_likelihood
 
-__all__: list[str] = []  # importing the module registers its checks
+__all__ = ["BATCHES", "NARROW", "WIDE", "values_within"]
 
 BATCHES = (*SMALL[2:], MEDIUM)
 PATTERNS = ("all", "some")
@@ -34,10 +33,9 @@ PATTERNS = ("all", "some")
 # that is wrong only there is told just that.
 WIDE = ("float32", "float64")
 NARROW = ("bfloat16", "float16")
-GRADIENT = "grad_logits"
 
 
-def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
+def values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
     """The selected log-likelihoods are finite and within their bounds; returns the truth."""
     truth = score_truth(context, case)
     result = context.call("score", case.arguments())
@@ -63,7 +61,7 @@ def _values_within(context: Context, case: ScoreCase) -> NDArray[np.float64]:
     series=score_series("normal", "ties"),
 )
 def ordinary_logits_give_their_log_likelihood(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
+    values_within(context, case)
 
 
 @check(
@@ -74,7 +72,7 @@ def ordinary_logits_give_their_log_likelihood(context: Context, case: ScoreCase)
     series=score_series("offset"),
 )
 def an_offset_leaves_the_value_within_its_bound(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
+    values_within(context, case)
 
 
 def _on_a_grid(case: ScoreCase, offset: float) -> tuple[ScoreCase, ScoreCase]:
@@ -124,7 +122,7 @@ def _selected(context: Context, case: ScoreCase) -> NDArray[np.float64]:
     series=score_series("improbable"),
 )
 def improbable_targets_keep_their_value(context: Context, case: ScoreCase) -> None:
-    values = _values_within(context, case)
+    values = values_within(context, case)
     context.saw("below -100 nats", (values < -100.0).sum())
 
 
@@ -139,7 +137,7 @@ def improbable_targets_keep_their_value(context: Context, case: ScoreCase) -> No
     series=score_series("likely"),
 )
 def likely_targets_keep_their_value(context: Context, case: ScoreCase) -> None:
-    values = _values_within(context, case)
+    values = values_within(context, case)
     context.saw("above -0.01 nats", (values > -0.01).sum())
 
 
@@ -158,7 +156,7 @@ _EXCLUDED = ("impossible ids", "single", "far below")
 )
 def ids_with_logit_minus_infinity_have_no_share(context: Context, case: ScoreCase) -> None:
     context.saw("logits of -inf", np.isneginf(case.logits[case.selected]).sum())
-    _values_within(context, case)
+    values_within(context, case)
 
 
 _PROBES = ("negative offset", "first id", "last id", "end ids lead", "few live")
@@ -181,7 +179,7 @@ def the_whole_vocabulary_counts(context: Context, case: ScoreCase) -> None:
     ids = case.targets[case.selected]
     context.saw("id 0 as target", (ids == 0).sum())
     context.saw("last id as target", (ids == case.logits.shape[-1] - 1).sum())
-    _values_within(context, case)
+    values_within(context, case)
 
 
 @check(
@@ -274,7 +272,7 @@ def unselected_positions_have_log_likelihood_zero(context: Context, case: ScoreC
     series=score_series("normal", "likely", "equal", wide=False, narrow=True),
 )
 def narrow_logits_are_widened_exactly(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
+    values_within(context, case)
 
 
 @check(
@@ -284,7 +282,7 @@ def narrow_logits_are_widened_exactly(context: Context, case: ScoreCase) -> None
     needs=WIDE,
 )
 def one_position_and_two_ids_are_nothing_special(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
+    values_within(context, case)
 
 
 @check(
@@ -300,130 +298,3 @@ def a_vocabulary_of_one_id_has_value_and_gradient_zero(context: Context, case: S
     for name in ("log_likelihood", "sum", "grad_logits"):
         if name in result:
             context.equal(f"{name} at V = 1", result[name], np.zeros(result[name].shape))
-
-
-# The searches: each requirement of this chapter that bounds a value, where its own inputs are.
-# What is always in: a small vocabulary and a larger one, in two of them a full one.
-
-
-def _search(
-    dtypes: tuple[str, ...],
-    at: tuple[float, float | None, float],
-    most: tuple[int, int, int] = MEDIUM,
-    **ranges: Range,
-) -> Recipes:
-    """A search over those ranges; spread, gap and offset of what is always in, at two shapes."""
-    always = [
-        SearchRecipe(shape, dtype, *at, "drawn", 0)
-        for shape, dtype in ((SMALL[2], dtypes[1]), (most, dtypes[0]))
-    ]
-    return search_recipes(BATCHES, dtypes, **ranges), always
-
-
-@check(
-    "MLM-LIK-1",
-    port="score",
-    recipes=_search(WIDE, (3.0, None, 0.0), LARGE),
-    needs=("selected",),
-    climbs=True,
-)
-def the_worst_ordinary_logits_are_within(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
-
-
-@check(
-    "MLM-LIK-2",
-    port="score",
-    recipes=_search(WIDE, (3.0, None, -200.0), spread=(0.0, 3.0), offset=(-1e4, 1e4)),
-    needs=("selected",),
-    climbs=True,
-)
-def the_worst_offset_is_within(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
-
-
-@check(
-    "MLM-LIK-3",
-    port="score",
-    recipes=_search(WIDE, (1.0, -130.0, 0.0), LARGE, spread=(0.0, 3.0), gap=(-1e4, -10.0)),
-    needs=("selected",),
-    climbs=True,
-)
-def the_worst_improbable_target_is_within(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
-
-
-@check(
-    "MLM-LIK-4",
-    port="score",
-    recipes=_search(WIDE, (1.0, 20.0, 0.0), spread=(0.0, 3.0), gap=(1.0, 45.0)),
-    needs=("selected",),
-    climbs=True,
-)
-def the_worst_certain_target_is_within(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
-
-
-@check(
-    "MLM-LIK-9",
-    port="score",
-    recipes=_search(NARROW, (3.0, None, 0.0), LARGE, gap=(-40.0, 20.0), offset=(-200.0, 200.0)),
-    needs=("selected",),
-    climbs=True,
-)
-def the_worst_narrow_logits_are_within(context: Context, case: ScoreCase) -> None:
-    _values_within(context, case)
-
-
-_CLASSED = ("normal", "likely", "few live", "offset")
-
-
-@check(
-    "MLM-LIK-11",
-    port="score",
-    recipes=besides(
-        score_recipes(_CLASSED, BATCHES, ("float32", "bfloat16"), ("all",), (True,)),
-        [
-            SearchRecipe(shape, dtype, 0.0, gap, 0.0, "falling", 0)
-            for shape, dtype, gap in (
-                (MEDIUM, "float32", 17.4),
-                (MEDIUM, "float64", 37.5),
-                (LARGE, "float32", 17.4),
-            )
-        ],
-    ),
-    needs=WIDE,
-    declared=True,
-)
-def the_declared_class_holds_for_values(context: Context, case: ScoreCase) -> None:
-    """In the last cases each term is just too small to change a sum that holds the largest."""
-    _class_holds(context, case)
-
-
-@check(
-    "MLM-LIK-11",
-    port="score",
-    recipes=_search(WIDE, (1.0, 20.0, 0.0), spread=(0.0, 3.0), gap=(-20.0, 45.0)),
-    needs=("selected",),
-    declared=True,
-    climbs=True,
-)
-def the_declared_class_holds_where_it_is_worst(context: Context, case: ScoreCase) -> None:
-    _class_holds(context, case)
-
-
-def _class_holds(context: Context, case: ScoreCase) -> None:
-    assert context.accumulation is not None
-    truth, name = score_truth(context, case), case.logits.dtype.name
-    result = context.call("score", case.arguments())
-    values = field_of(result, "log_likelihood", case.selected.shape)[case.selected]
-    kind = f"bound of the declared class {context.accumulation}"
-    how = arithmetic(name, values.dtype.name, context.accumulation)
-    limits = value_bound(case.logits[case.selected], case.targets[case.selected], how)
-    context.within("log_likelihood of selected positions", values, truth.values, limits, kind)
-    total = sum_bound(truth.values, limits, case.upstream, how)
-    context.within("sum", field_of(result, "sum", ()), truth.sum, total, kind)
-    if (entries := result.get(GRADIENT)) is not None:
-        how = arithmetic(name, name, context.accumulation)
-        limits = gradient_bound(case.logits[case.selected], truth.gradient, case.upstream, how)
-        context.within(GRADIENT, entries[case.selected], truth.gradient, limits, kind)

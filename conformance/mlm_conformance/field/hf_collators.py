@@ -75,47 +75,34 @@ class Collator:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedCollator:
-    """The PyTorch path, also in workers of a data loader."""
+class SeededCollator:
+    """The PyTorch path in workers of a data loader; ``seed`` is the collator's own, if any."""
 
     versions: Mapping[str, str]
+    seed: int | None = None
+
+    def sample_parallel(
+        self,
+        tokens: _Array,
+        eligible: _Array,
+        policy: MaskingPolicy,
+        epochs: int,
+        workers: int,
+        ranks: int,
+    ) -> dict[str, _Array]:
+        """What each worker makes of the rows, int64 (epochs, ranks, workers, B, T)."""
+        return _loaded(self.seed, tokens, eligible, policy, (epochs, workers, ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCollator(SeededCollator):
+    """The PyTorch path, also in workers of a data loader."""
 
     def sample(
         self, tokens: _Array, eligible: _Array, policy: MaskingPolicy, n: int
     ) -> dict[str, _Array]:
         """As `Collator.sample`."""
         return Collator("pt", self.versions).sample(tokens, eligible, policy, n)
-
-    def sample_parallel(
-        self,
-        tokens: _Array,
-        eligible: _Array,
-        policy: MaskingPolicy,
-        epochs: int,
-        workers: int,
-        ranks: int,
-    ) -> dict[str, _Array]:
-        """What each worker makes of the rows, int64 (epochs, ranks, workers, B, T)."""
-        return _loaded(None, tokens, eligible, policy, (epochs, workers, ranks))
-
-
-@dataclass(frozen=True, slots=True)
-class SeededCollator:
-    """The PyTorch path with ``seed=42``, in workers of a data loader."""
-
-    versions: Mapping[str, str]
-
-    def sample_parallel(
-        self,
-        tokens: _Array,
-        eligible: _Array,
-        policy: MaskingPolicy,
-        epochs: int,
-        workers: int,
-        ranks: int,
-    ) -> dict[str, _Array]:
-        """What each worker makes of the rows, int64 (epochs, ranks, workers, B, T)."""
-        return _loaded(_SEED, tokens, eligible, policy, (epochs, workers, ranks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +131,7 @@ def torch_path() -> LoadedCollator:
 
 def seeded_torch_path() -> SeededCollator:
     """``DataCollatorForLanguageModeling(seed=42, return_tensors="pt")``."""
-    return SeededCollator(_VERSIONS)
+    return SeededCollator(_VERSIONS, _SEED)
 
 
 def numpy_path() -> Collator:
