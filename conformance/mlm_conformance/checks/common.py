@@ -33,6 +33,7 @@ __all__ = [
     "masked",
     "permuted",
     "require_like",
+    "require_wide",
     "sampled",
     "sampled_in_parallel",
     "score_truth",
@@ -117,6 +118,13 @@ def require_like(result: Mapping[str, NDArray[Any]], name: str, like: NDArray[An
     dtype = field_of(result, name, like.shape).dtype
     if dtype != like.dtype:
         raise Violation(f"{name} has dtype {dtype}, should be {like.dtype}")
+
+
+def require_wide(part: str, dtype: np.dtype[Any], given: str) -> None:
+    """What ``given`` inputs add up to has no narrower a dtype than MLM-OBJ-12 says."""
+    least = "float64" if given == "float64" else "float32"
+    if dtype.name not in ("float64", least):
+        raise Violation(f"{part} has dtype {dtype} for {given} inputs, should be {least}")
 
 
 def sampled(

@@ -12,7 +12,7 @@ from mlm_conformance.cases.anywhere import head_series
 from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import DTYPES, generator, head_recipes
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import field_of, require_like
+from mlm_conformance.checks.common import field_of, require_like, require_wide
 from mlm_conformance.checks.head import bounds_of
 from mlm_spec import head
 
@@ -46,8 +46,10 @@ def _judge(context: Context, case: HeadCase) -> None:
     name = plain.hidden.dtype.name
     bounds, how = bounds_of(plain), arithmetic(name, name)
     result = _call(context, plain)
-    limit = bounds.sum + 2 * how.unit * (abs(float(truth.sum)) + bounds.sum)
-    context.within("loss", field_of(result, "loss", ()), -truth.sum, limit)
+    seen, size = field_of(result, "loss", ()), np.abs(np.float64(truth.sum))
+    limit = bounds.sum + 2 * how.unit * (size + bounds.sum)
+    limit = arithmetic(name, seen.dtype.name).stored(size, limit)  # too narrow: see MLM-OBJ-12
+    context.within("loss", seen, -truth.sum, limit)
     for name in ("grad_weight", "grad_bias", "grad_hidden"):
         if name not in result or (name == "grad_bias" and plain.bias is None):
             continue
@@ -81,6 +83,20 @@ def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: He
 )
 def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase) -> None:
     _judge(context, case)
+
+
+@check(
+    "MLM-OBJ-12",
+    port="head_loss",
+    recipes=head_recipes(SHAPES, DTYPES, patterns=("all",)),
+    needs=DTYPES,
+    theorem=True,
+)
+def losses_of_a_layer_are_at_least_float32(context: Context, case: HeadCase) -> None:
+    name = case.hidden.dtype.name
+    context.saw(name)
+    loss = field_of(_call(context, case), "loss", ())
+    require_wide("loss", loss.dtype, name)
 
 
 @check(

@@ -13,7 +13,7 @@ from mlm_conformance.cases.anywhere import loss_series
 from mlm_conformance.cases.model import LossCase
 from mlm_conformance.cases.numbers import DTYPES, generator, loss_recipes
 from mlm_conformance.check import Context, check
-from mlm_conformance.checks.common import field_of, require_like
+from mlm_conformance.checks.common import field_of, require_like, require_wide
 from mlm_spec import log_likelihood, logit_gradient
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -125,10 +125,7 @@ def losses_are_at_least_float32(context: Context, case: LossCase) -> None:
     if (case.labels == case.ignore_index).all():
         return  # the loss of nothing is the matter of MLM-OBJ-11
     context.saw(name)
-    least = "float64" if name == "float64" else "float32"
-    seen = _loss(context, case).dtype
-    wide = seen.name in ("float32", "float64") and seen.itemsize >= np.dtype(least).itemsize
-    context.require(wide, f"loss has dtype {seen} for {name} logits, should be {least}")
+    require_wide("loss", _loss(context, case).dtype, name)
 
 
 @check(

@@ -17,12 +17,18 @@ from mlm_conformance.cases.numbers import (
     ODD,
     SMALL,
     ScoreRecipe,
-    dtype_of,
     generator,
     score_recipes,
 )
 from mlm_conformance.check import Context, Fixed, check, table
-from mlm_conformance.checks.common import besides, field_of, masked, permuted, score_truth
+from mlm_conformance.checks.common import (
+    besides,
+    field_of,
+    masked,
+    permuted,
+    require_wide,
+    score_truth,
+)
 from mlm_spec import log_likelihood
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -268,9 +274,6 @@ def nothing_selected_is_zero(context: Context, case: ScoreCase) -> None:
 def sums_are_at_least_float32(context: Context, case: ScoreCase) -> None:
     name = case.logits.dtype.name
     context.saw(name)
-    least = "float64" if name == "float64" else "float32"
     result = context.call("score", case.arguments())
     for part in ("sum", "log_likelihood"):
-        dtype = result[part].dtype
-        wide = dtype.name in ("float32", "float64") and dtype.itemsize >= dtype_of(least).itemsize
-        context.require(wide, f"{part} has dtype {dtype} for {name} logits, should be {least}")
+        require_wide(part, result[part].dtype, name)

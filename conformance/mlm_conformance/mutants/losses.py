@@ -22,6 +22,7 @@ __all__ = [
     "gradient_of_a_loss_points_upwards",
     "gradients_of_a_layers_loss_are_at_least_float32",
     "head_loss_gradient_is_that_of_the_sum",
+    "head_loss_in_the_dtype_of_the_states",
     "head_loss_of_nothing_is_refused",
     "head_loss_over_all_positions",
     "head_loss_without_the_bias",
@@ -247,6 +248,13 @@ def loss_in_the_dtype_of_the_logits(correct: Port, call: Call) -> Any:
     """The loss of bfloat16 logits is a bfloat16."""
     value, gradient = correct(**call)
     return np.asarray(value).astype(call["logits"].dtype), gradient
+
+
+@mutant_around("MLM-OBJ-12", "head_loss", reduction=SUM)
+def head_loss_in_the_dtype_of_the_states(correct: Port, call: Call) -> Any:
+    """The loss of bfloat16 hidden states is a bfloat16."""
+    result = correct(**call)
+    return {**result, "loss": np.asarray(result["loss"]).astype(call["hidden"].dtype)}
 
 
 @mutant_around("MLM-OBJ-12", "loss", reduction=SUM)
