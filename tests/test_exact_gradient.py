@@ -111,3 +111,49 @@ def test_floats_decide_nearly_every_entry_and_decide_it_rightly() -> None:
     for entry in np.flatnonzero(sure)[::10].tolist():
         other = (entry + 1) % row.size
         assert value[entry] == float(enclose_gradient(row, other, entry))
+
+
+def chosen_to_add_up_to(total: Decimal, size: int, up: bool) -> list[float]:
+    """Logits whose exponentials add up to just below a number, or just above it."""
+    left, logits = total, list[float]()
+    while len(logits) < size:
+        near = float(WIDE.ln(left))
+        over = WIDE.exp(Decimal(near)) > left
+        last = up and len(logits) == size - 1
+        if over != last:
+            near = math.nextafter(near, INF if last else -INF)
+        logits.append(near)
+        left = WIDE.subtract(left, WIDE.exp(Decimal(near)))
+    return logits
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("logit", [0.0, -0.3, 1.7])
+@pytest.mark.parametrize("k", range(4))
+def test_probabilities_next_to_a_middle_are_left_to_decimals(
+    k: int, logit: float, up: bool
+) -> None:
+    """p_0 is within 2^-400 of the middle between two floats: floats alone are sure of nothing."""
+    step = Fraction(1, 2**53)
+    float_below = Fraction(1, 2) + Fraction(k * 1234567890123, 2**53)
+    middle = float_below + step / 2
+    power = WIDE.exp(Decimal(logit))
+    rest = WIDE.divide(
+        WIDE.multiply(power, middle.denominator - middle.numerator), middle.numerator
+    )
+    row = np.array([logit, *chosen_to_add_up_to(rest, 12, up)])
+    off = -real(row, 1, 0) - middle
+    assert 0 < (-off if up else off) < Fraction(1, 2**400)
+    _, sure = _by_floats(row)
+    assert not sure[0]
+    assert -rounded_gradient(row, 1)[0] == (float_below if up else float_below + step)
+
+
+@pytest.mark.parametrize("other", [-1.78e-16, -1.6e-16, -2e-16, -1e-16, 1.5e-16])
+def test_an_entry_next_to_a_power_of_two_is_the_nearest_float(other: float) -> None:
+    """Below it the floats lie twice as close as above."""
+    row = np.array([0.0, other])
+    for target in range(2):
+        exact = [real(row, target, entry) for entry in range(2)]
+        found = rounded_gradient(row, target).tolist()
+        assert found == [x.numerator / x.denominator for x in exact]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import math
+import warnings
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -19,6 +20,7 @@ from mlm_spec.exact.quick import (
     Room,
     constants,
     powers_of,
+    quick_power_sum,
     reduce,
     room_for,
     scale_between,
@@ -194,3 +196,11 @@ def test_scales_lie_between_their_decimals(digits: int) -> None:
                 low, high = scale_between(shift, further, digits)
                 assert low < (shift * STEP + further).exp() < high
                 assert high - low <= high * Decimal(10) ** (2 - digits)
+
+
+def test_numbers_too_far_apart_to_be_subtracted_warn_nobody() -> None:
+    largest = float(np.finfo(np.float64).max)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = quick_power_sum(np.array([largest, -largest]), largest, largest, 30)
+    assert found.lower < 1 < found.upper

@@ -147,3 +147,14 @@ def test_differences_keep_what_they_round_away() -> None:
                 assert Fraction(a) + Fraction(b) == Fraction(value) - Fraction(top)
             else:
                 assert b == 0.0
+
+
+def test_a_million_small_numbers_leave_the_ends_in_order() -> None:
+    """What each number may be off counts, where there are more of them than 2^19."""
+    count = 2**20
+    values = np.full(count, -60.0)
+    values[0] = 0.0
+    found = power_sum(values, 0.0, SECOND_DIGITS)
+    wide = context(120)
+    exact = Fraction(wide.add(1, wide.multiply(count - 1, wide.exp(Decimal(-60)))))
+    assert Fraction(found.lower) < exact < Fraction(found.upper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -189,3 +190,21 @@ def test_targets_of_a_sum_that_are_no_integers_are_refused(targets: list[object]
 def test_an_entry_that_is_no_integer_is_refused(entry: object) -> None:
     with pytest.raises(errors.InputError, match="entry"):
         enclose_gradient(np.zeros(3), 1, entry)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("digits", [1, 9, 28, 50])
+def test_the_callers_decimal_context_is_nothing_to_the_enclosures(digits: int) -> None:
+    """An application that counts money sets one for its whole thread."""
+    row = np.random.default_rng(3).normal(0.0, 5.0, 300)
+    narrow = decimal.Context(digits, decimal.ROUND_DOWN, -9, 9, traps=[decimal.InvalidOperation])
+
+    def found() -> list[object]:
+        """Two precisions of each, and all entries of the gradient."""
+        sums, entry = enclose_sum(row[None], np.array([3]), [0.3]), enclose_gradient(row, 3, 3)
+        first = [enclose(row, 3), sums, entry]
+        ends = [(x.lower, x.upper) for x in (*first, *(x.finer() for x in first if x.finer))]
+        return [*ends, *rounded_gradient(row, 3).tolist()]
+
+    plain = found()
+    with decimal.localcontext(narrow):
+        assert found() == plain

@@ -46,6 +46,7 @@ def test_enough_mutants_are_noticed() -> None:
     assert noticed >= LEAST * run
     assert noticed <= different <= run
     assert run > 1000
+    assert not any(count["not run"] for count in committed()["modules"].values())
 
 
 def test_what_is_said_to_survive_is_still_in_the_source() -> None:

@@ -6,6 +6,7 @@ Each number is off by no more than its docstring says, in units of 2⁻⁵³ of 
 from __future__ import annotations
 
 import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -162,3 +163,13 @@ def test_a_sum_is_no_view_of_its_terms() -> None:
     terms = np.ones((3, 1))
     pairwise_sum(terms)[:] = 7.0
     assert terms.tolist() == [[1.0]] * 3
+
+
+def test_a_single_possible_id_warns_nobody() -> None:
+    logits = np.full((3, 5), -np.inf)
+    logits[[0, 1, 2], [2, 0, 4]] = [0.0, 1e308, -1e308]
+    logits[1, 1] = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = log_likelihood(logits, np.array([2, 0, 4]))
+    assert found.tolist() == [0.0, 0.0, 0.0]

@@ -27,8 +27,8 @@ constants and tables of a module, and functions under a decorator.
 _MODULES = """
 ## Modules
 
-| module | mutants | noticed | of these by time | survived | equivalent | accepted |
-| --- | --- | --- | --- | --- | --- | --- |
+| module | run | noticed | of these by time | survived | equivalent | accepted | not run |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 _SURVIVORS = """
@@ -72,7 +72,8 @@ def _row(name: str, count: Mapping[str, int]) -> str:
     noticed = count["killed"] + count["timeout"]
     run = noticed + count["survived"]
     cells = [run, noticed, count["timeout"], count["survived"], count["equivalent"]]
-    return f"| `{name}` | " + " | ".join(f"{n:,}" for n in (*cells, count["accepted"])) + " |\n"
+    cells += [count["accepted"], count["not run"]]
+    return f"| `{name}` | " + " | ".join(f"{n:,}" for n in cells) + " |\n"
 
 
 def _reasons(survivors: list[dict[str, str]]) -> list[str]:

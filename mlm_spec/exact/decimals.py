@@ -1,7 +1,8 @@
 """exp and log of a rational, between decimals of any precision.
 
-Python's decimal rounds exp and ln correctly, so one step in the last place to either side encloses
-the real value.  `digits` is the precision of all that is computed.
+All that rounds is asked of a context of our own: the caller's, which an application may have set to
+few digits, has no say.  Python's decimal rounds exp and ln correctly, so one step in the last place
+to either side encloses the real value.  `digits` is the precision of all that is computed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
 
-__all__ = ["Between", "context", "exp_between", "log1p_between", "quotient"]
+__all__ = ["Between", "context", "exp_between", "log1p_between", "power_of_ten", "quotient"]
 
 
 class Between(NamedTuple):
@@ -26,8 +27,18 @@ class Between(NamedTuple):
 def context(digits: int, rounding: str = decimal.ROUND_HALF_EVEN) -> decimal.Context:
     """So many digits, and exponents without an end that matters."""
     return decimal.Context(
-        prec=digits, rounding=rounding, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN
+        prec=digits,
+        rounding=rounding,
+        Emax=decimal.MAX_EMAX,
+        Emin=decimal.MIN_EMIN,
+        clamp=0,
+        traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
     )
+
+
+def power_of_ten(exponent: int) -> Decimal:
+    """10^exponent, exactly."""
+    return Decimal((0, (1,), exponent))
 
 
 def quotient(x: Fraction, digits: int) -> Between:
@@ -48,7 +59,7 @@ def exp_between(x: Fraction, digits: int) -> Between:
 def log1p_between(x: Between, digits: int) -> Between:
     """log(1 + x) for numbers x > 0, without cancellation where x is small."""
     down, up = (context(digits, how) for how in (decimal.ROUND_FLOOR, decimal.ROUND_CEILING))
-    if x.upper < Decimal(10) ** (-digits // 2):  # the series is right to as many digits then
+    if x.upper < power_of_ten(-digits // 2):  # the series is right to as many digits then
         return Between(_series(x.lower, down, up)[0], _series(x.upper, down, up)[1])
     # 1 + x keeps as many digits behind the point as x has in front of its own precision.
     more = digits + max(0, -x.lower.adjusted())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mlm_spec.checking import FLOATS, check_array, check_logits
 from mlm_spec.errors import DTypeError, IdRangeError, InputError, NotFiniteError, ShapeError
-from mlm_spec.exact.decimals import Between, context, exp_between, log1p_between
+from mlm_spec.exact.decimals import Between, context, exp_between, log1p_between, power_of_ten
 from mlm_spec.exact.powers import BLOCK, LEAST, POWER_ERROR, UNIT_BITS, total
 from mlm_spec.exact.quick import MOST, quick_power_sum
 from mlm_spec.exact.rounding import Enclosure
@@ -183,11 +183,8 @@ def _by_floats(values: Floats, top: float) -> Between:
         units += total(x, slip) if near.all() else total(x[near], slip[near])
     # Lines 10 and 11 at 60 digits: relative error, one unit a term, and what was left out.
     off = math.ceil(units * POWER_ERROR) + values.size + 1
-    unit = Decimal(2) ** -UNIT_BITS
     down, up = context(SECOND_DIGITS, ROUND_FLOOR), context(SECOND_DIGITS, ROUND_CEILING)
-    return Between(
-        down.multiply(Decimal(units - off), unit), up.multiply(Decimal(units + off), unit)
-    )
+    return Between(down.divide(units - off, 2**UNIT_BITS), up.divide(units + off, 2**UNIT_BITS))
 
 
 def differences(values: Floats, top: float) -> tuple[Floats, Floats]:
@@ -210,7 +207,7 @@ def _by_decimals(values: Floats, top: float, digits: int) -> Between:
     for value, count in zip(distinct.tolist()[::-1], counts.tolist()[::-1], strict=True):
         x = Fraction(value) - exact_top
         if x < reach:
-            high = up.add(high, Decimal(values.size) * Decimal(10) ** -(digits + 10))
+            high = up.add(high, up.multiply(values.size, power_of_ten(-(digits + 10))))
             break
         power = exp_between(x, digits)
         low = down.add(low, down.multiply(power.lower, count))

@@ -141,9 +141,9 @@ def quick_power_sum(values: Floats, top: float, base: float, digits: int) -> Bet
         further, top = context(80).add(further, Decimal(top)), 0.0
     found = total(values, top)
     down, up = context(digits, ROUND_FLOOR), context(digits, ROUND_CEILING)
-    unit, scale = Decimal(2) ** -UNIT_BITS, scale_between(found.shift, further, digits)
-    low = down.multiply(found.units - found.off, unit)
-    high = up.multiply(found.units + found.off, unit)
+    scale = scale_between(found.shift, further, digits)
+    low = down.divide(found.units - found.off, 2**UNIT_BITS)
+    high = up.divide(found.units + found.off, 2**UNIT_BITS)
     return Between(down.multiply(low, scale.lower), up.multiply(high, scale.upper))
 
 
