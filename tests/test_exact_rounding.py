@@ -10,7 +10,14 @@ from fractions import Fraction
 import pytest
 
 from mlm_spec.errors import UndecidedError
-from mlm_spec.exact.decimals import Between, context, exp_between, log1p_between, quotient
+from mlm_spec.exact.decimals import (
+    Between,
+    context,
+    exp_between,
+    log1p_between,
+    power_of_ten,
+    quotient,
+)
 from mlm_spec.exact.rounding import Enclosure, nearest
 
 TINY = Fraction(1, 2**1074)  # the smallest float64
@@ -143,3 +150,8 @@ def test_logarithms_of_an_interval_are_an_interval(x: str, width: str, digits: i
 def test_quotients_are_rounded_outwards() -> None:
     low, high = quotient(Fraction(-1, 3), 5)
     assert (low, high) == (Decimal("-0.33334"), Decimal("-0.33333"))
+
+
+@pytest.mark.parametrize("exponent", [0, -1, -70, 30, -100_000])
+def test_a_power_of_ten_is_exact(exponent: int) -> None:
+    assert Fraction(power_of_ten(exponent)) == Fraction(10) ** exponent
