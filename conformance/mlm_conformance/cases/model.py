@@ -7,7 +7,7 @@ it stands alone, can be made smaller, and goes to a file as JSON.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,25 +40,15 @@ def _rows(tokens: Array) -> str:
     return "B={} T={}".format(*tokens.shape)
 
 
-class _CallCase:
-    """A case that is one call: the fields in ``NAMES`` are the arguments of its port."""
-
-    __slots__ = ()
-    NAMES: ClassVar[tuple[str, ...]]
-
-    def arguments(self) -> dict[str, Any]:
-        """What the port is called with."""
-        return {name: getattr(self, name) for name in self.NAMES}
+def _fields(case: object, *names: str) -> dict[str, Any]:
+    """Some fields of a case by name: the arguments of its port, which take the fields' names."""
+    return {name: getattr(case, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
-class MaskCase(_CallCase):
+class MaskCase:
     """Arguments of ``mask``; ``salt`` seeds what a theorem chooses (an order, a cut)."""
 
-    NAMES = (
-        *("tokens", "sequence_id", "position", "word_id", "eligible", "policy"),
-        *("seed", "epoch"),
-    )
     tokens: Array
     sequence_id: Array
     position: Array
@@ -70,6 +60,11 @@ class MaskCase(_CallCase):
     salt: int = 0
     about: str = ""
 
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        about = ("sequence_id", "position", "word_id", "eligible")
+        return _fields(self, "tokens", *about, "policy", "seed", "epoch")
+
     def __str__(self) -> str:
         law = type(self.policy.selection).__name__
         vocab = self.policy.vocab_size
@@ -77,16 +72,19 @@ class MaskCase(_CallCase):
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreCase(_CallCase):
+class ScoreCase:
     """Arguments of ``score``."""
 
-    NAMES = ("logits", "targets", "selected", "weights")
     logits: Array
     targets: Array
     selected: Array
     weights: Array | None
     salt: int = 0
     about: str = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return _fields(self, "logits", "targets", "selected", "weights")
 
     @property
     def upstream(self) -> NDArray[np.float64]:
@@ -100,10 +98,9 @@ class ScoreCase(_CallCase):
 
 
 @dataclass(frozen=True, slots=True)
-class HeadCase(_CallCase):
+class HeadCase:
     """Arguments of ``head``."""
 
-    NAMES = ("hidden", "weight", "bias", "targets", "selected", "weights")
     hidden: Array
     weight: Array
     bias: Array | None
@@ -112,6 +109,10 @@ class HeadCase(_CallCase):
     weights: Array | None
     salt: int = 0
     about: str = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return _fields(self, "hidden", "weight", "bias", "targets", "selected", "weights")
 
     @property
     def upstream(self) -> NDArray[np.float64]:
@@ -137,8 +138,7 @@ class LossCase:
     def arguments(self) -> dict[str, Any]:
         """What the port is called with, all of the batch in one call."""
         count = int((self.labels != self.ignore_index).sum())
-        names = ("logits", "labels", "ignore_index")
-        return {**{n: getattr(self, n) for n in names}, "num_items": count}
+        return {**_fields(self, "logits", "labels", "ignore_index"), "num_items": count}
 
     def __str__(self) -> str:
         rows, columns, vocab = self.logits.shape
@@ -148,10 +148,9 @@ class LossCase:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleCase(_CallCase):
+class SampleCase:
     """Arguments of ``sample``, for maskers with random numbers of their own."""
 
-    NAMES = ("tokens", "eligible", "policy", "n")
     tokens: Array
     eligible: Array
     policy: MaskingPolicy
@@ -159,15 +158,18 @@ class SampleCase(_CallCase):
     salt: int = 0
     about: str = ""
 
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return _fields(self, "tokens", "eligible", "policy", "n")
+
     def __str__(self) -> str:
         return f"{_rows(self.tokens)} n={self.n} {self.about}".strip()
 
 
 @dataclass(frozen=True, slots=True)
-class SampleWordsCase(_CallCase):
+class SampleWordsCase:
     """Arguments of ``sample_words``, for maskers that know words."""
 
-    NAMES = ("tokens", "eligible", "word_id", "policy", "n")
     tokens: Array
     eligible: Array
     word_id: Array
@@ -175,6 +177,10 @@ class SampleWordsCase(_CallCase):
     n: int
     salt: int = 0
     about: str = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return _fields(self, "tokens", "eligible", "word_id", "policy", "n")
 
     def __str__(self) -> str:
         return f"{_rows(self.tokens)} n={self.n} {self.about}".strip()
@@ -196,8 +202,9 @@ class SampleParallelCase:
 
     def arguments(self) -> dict[str, Any]:
         """What the port is called with."""
-        rows = {n: np.tile(getattr(self, n), (self.n, 1)) for n in ("tokens", "eligible")}
-        return {**rows, **{n: getattr(self, n) for n in ("policy", "epochs", "workers", "ranks")}}
+        rows = _fields(self, "tokens", "eligible")
+        many = {name: np.tile(array, (self.n, 1)) for name, array in rows.items()}
+        return {**many, **_fields(self, "policy", "epochs", "workers", "ranks")}
 
     def __str__(self) -> str:
         rows, columns = self.tokens.shape
