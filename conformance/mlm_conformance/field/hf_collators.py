@@ -76,10 +76,10 @@ class Collator:
 
 @dataclass(frozen=True, slots=True)
 class SeededCollator:
-    """The PyTorch path in workers of a data loader; ``seed`` is the collator's own, if any."""
+    """The PyTorch path in workers of a data loader; ``seed`` is the collator's own."""
 
     versions: Mapping[str, str]
-    seed: int | None = None
+    seed: int
 
     def sample_parallel(
         self,
@@ -95,14 +95,28 @@ class SeededCollator:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedCollator(SeededCollator):
-    """The PyTorch path, also in workers of a data loader."""
+class LoadedCollator:
+    """The PyTorch path without a seed, also in workers of a data loader."""
+
+    versions: Mapping[str, str]
 
     def sample(
         self, tokens: _Array, eligible: _Array, policy: MaskingPolicy, n: int
     ) -> dict[str, _Array]:
         """As `Collator.sample`."""
         return Collator("pt", self.versions).sample(tokens, eligible, policy, n)
+
+    def sample_parallel(
+        self,
+        tokens: _Array,
+        eligible: _Array,
+        policy: MaskingPolicy,
+        epochs: int,
+        workers: int,
+        ranks: int,
+    ) -> dict[str, _Array]:
+        """As `SeededCollator.sample_parallel`."""
+        return _loaded(None, tokens, eligible, policy, (epochs, workers, ranks))
 
 
 @dataclass(frozen=True, slots=True)
