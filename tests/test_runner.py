@@ -87,6 +87,21 @@ def test_an_adapter_that_always_raises_is_an_error_and_no_failure(tmp_path: Path
     assert report.exit_status == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "of_gradients"),
+    [
+        ("loss_of_a_layer_alone", Outcome.NOT_CLAIMED),
+        ("loss_of_a_layer_and_one_gradient", Outcome.PASS),
+    ],
+)
+def test_gradients_that_a_loss_does_not_return_are_not_claimed(
+    name: str, of_gradients: Outcome, tmp_path: Path
+) -> None:
+    found = results(report_of(name, tmp_path, "MLM-OBJ-8", "MLM-HED-9", in_process=True))
+    assert found["mean_of_a_layer_divides_by_the_selected_positions"].outcome is Outcome.PASS
+    assert found["gradients_of_a_layers_loss_are_like_their_inputs"].outcome is of_gradients
+
+
 def test_an_answer_that_changes_by_itself_is_a_failure(tmp_path: Path) -> None:
     report = report_of("moody", tmp_path, "MLM-OBJ-2")
     assert results(report)[SUM].outcome is Outcome.FAIL

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from mlm_conformance.mutants.correct import CORRECT
 
 from mlm_spec import port
 
@@ -92,6 +93,20 @@ def moody() -> Any:
         return right if next(calls) % 2 else right._replace(sum=right.sum + 1.0)
 
     return SimpleNamespace(score=score)
+
+
+def _layer(*kept: str) -> Any:
+    """A right ``head_loss`` with some of its results."""
+
+    def head_loss(**call: Any) -> Any:
+        result = CORRECT["mean"].head_loss(**call)
+        return {name: result[name] for name in ("loss", *kept)}
+
+    return SimpleNamespace(head_loss=head_loss, loss_reduction="mean")
+
+
+loss_of_a_layer_alone = _layer()
+loss_of_a_layer_and_one_gradient = _layer("grad_weight")
 
 
 def no_ports() -> Any:

@@ -11,7 +11,7 @@ from mlm_conformance.bounds import arithmetic
 from mlm_conformance.cases.anywhere import head_series
 from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import DTYPES, generator, head_recipes
-from mlm_conformance.check import Context, check
+from mlm_conformance.check import Context, NotClaimed, check
 from mlm_conformance.checks.common import field_of, require_like, require_wide
 from mlm_conformance.checks.head import bounds_of
 from mlm_spec import head
@@ -43,12 +43,12 @@ def _judge(context: Context, case: HeadCase) -> None:
     layer = (plain.hidden.astype(np.float64), plain.weight.astype(np.float64))
     bias = None if plain.bias is None else plain.bias.astype(np.float64)
     truth = head(*layer, bias, plain.targets, plain.selected, plain.weights)
-    name = plain.hidden.dtype.name
-    bounds, how = bounds_of(plain), arithmetic(name, name)
+    given = plain.hidden.dtype.name
+    bounds, how = bounds_of(plain), arithmetic(given, given)
     result = _call(context, plain)
     seen, size = field_of(result, "loss", ()), np.abs(np.float64(truth.sum))
     limit = bounds.sum + 2 * how.unit * (size + bounds.sum)
-    limit = arithmetic(name, seen.dtype.name).stored(size, limit)  # too narrow: see MLM-OBJ-12
+    limit = arithmetic(given, seen.dtype.name).stored(size, limit)  # too narrow: see MLM-OBJ-12
     context.within("loss", seen, -truth.sum, limit)
     for name in ("grad_weight", "grad_bias", "grad_hidden"):
         if name not in result or (name == "grad_bias" and plain.bias is None):
@@ -151,13 +151,17 @@ def loss_of_a_layer_and_nothing_is_zero_or_an_error(context: Context, case: Head
     "MLM-HED-9",
     port="head_loss",
     recipes=head_recipes(SHAPES, DTYPES, patterns=("all",)),
-    needs=DTYPES,
+    needs=(*DTYPES, "gradients"),
     theorem=True,
 )
 def gradients_of_a_layers_loss_are_like_their_inputs(context: Context, case: HeadCase) -> None:
     """Those that there are."""
     context.saw(case.hidden.dtype.name)
     result = _call(context, case)
-    for name in ("hidden", "weight", "bias"):
-        if f"grad_{name}" in result and getattr(case, name) is not None:
+    names = [n for n in ("hidden", "weight", "bias") if f"grad_{n}" in result]
+    if not names:
+        raise NotClaimed("head_loss returns no gradients")
+    for name in names:
+        if getattr(case, name) is not None:
+            context.saw("gradients")
             require_like(result, f"grad_{name}", getattr(case, name))

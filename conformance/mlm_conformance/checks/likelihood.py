@@ -148,7 +148,7 @@ _EXCLUDED = ("impossible ids", "single", "far below")
     "MLM-LIK-5",
     port="score",
     recipes=besides(
-        score_recipes(("impossible ids", "single", "far below"), BATCHES, WIDE, patterns=PATTERNS),
+        score_recipes(_EXCLUDED, BATCHES, WIDE, patterns=PATTERNS),
         [ScoreRecipe(LARGE, "float32", "impossible ids", "all", False, 58)],
     ),
     needs=(*WIDE, "logits of -inf"),

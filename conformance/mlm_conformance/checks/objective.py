@@ -71,7 +71,7 @@ def unselected_contents_change_nothing(context: Context, case: ScoreCase) -> Non
         context.equal(f"{name} with other unselected contents", other[name], clean[name])
 
 
-# Of every kind, and whatever is right of each position.
+# The series of a sum takes its logits from all of these: a sum can be wrong for any of them.
 _EVERY = ("normal", "improbable", "likely", "offset", "impossible ids")
 
 
