@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from checkout import ROOT
 from mlm_conformance.cli import main
 from mlm_conformance.matrix import reasons, table
 from mlm_conformance.matrix.measure import Fate, Kill, fate
-from mlm_conformance.matrix.table import Matrix, markdown
-from mlm_conformance.mutants.library import MUTANTS
+from mlm_conformance.matrix.table import Matrix, as_json, markdown
+from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.mutants.wrapping import around, is_portable, portable_mutants
 
 from mlm_spec import text
@@ -91,6 +92,47 @@ def test_a_check_that_breaks_is_a_fault() -> None:
     assert changed("MLM-SEL-1", broken).faults == [said]
 
 
+def test_a_matrix_of_no_mutants_is_a_fault() -> None:
+    assert Matrix("ci", (), own=True, around="torch").faults == ["no mutant was measured"]
+
+
+SAID = [
+    ("score raised AttributeError: no attribute 'size'", "AttributeError"),
+    (
+        "tokens with an axis too few: raised numpy.exceptions.AxisError (2)",
+        "numpy.exceptions.AxisError",
+    ),
+    ("valid policy: a: refused: Raised(type='TypeError', classes=()", "TypeError"),
+    ("score raised NotFiniteError: logits[0] is nan", None),
+    ("logits is NaN: score raised nothing", None),
+    ("it is 2, should be 1", None),
+]
+
+
+@pytest.mark.parametrize(("said", "name"), SAID)
+def test_a_kill_names_the_exception_that_is_none_of_ours(said: str, name: str | None) -> None:
+    assert replace(kill("MLM-SEL-1"), said=said).raised == name
+
+
+def test_a_kill_by_an_exception_is_a_fault() -> None:
+    found = replace(kill("MLM-SEL-1"), said="mask raised IndexError: 3")
+    said = "wrong_MLM-SEL-1 is killed by an accident: MLM-SEL-1, mask raised IndexError: 3"
+    assert changed("MLM-SEL-1", a_fate("MLM-SEL-1", found)).faults == [said]
+
+
+@pytest.mark.parametrize(("name", "faults"), [("RuntimeError", 0), ("IndexError", 1)])
+def test_a_kill_by_the_exception_that_a_mutant_declares_is_none(name: str, faults: int) -> None:
+    (mutant,) = [m for m in MUTANTS if m.name == "a_product_without_rows_fails"]
+    found = replace(kill(mutant.requirement), said=f"head raised {name}: invalid")
+    fate = replace(a_fate(mutant.requirement, found), mutant=mutant.name)
+    assert len(changed(mutant.requirement, fate).accidents) == faults
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.raises], ids=lambda m: m.name)
+def test_a_mutant_raises_what_it_declares(mutant: Mutant) -> None:
+    assert mutant.raises in {kill.raised for kill in fate(mutant, "quick", own=True).kills}
+
+
 @pytest.mark.parametrize("requirement", table.BY_COMMITTED_CASES)
 def test_luck_is_a_fault_where_committed_cases_should_decide(requirement: str) -> None:
     lucky = a_fate(requirement, kill(requirement, committed=False))
@@ -131,9 +173,27 @@ def test_the_committed_page_is_that_of_the_matrices() -> None:
     assert (ROOT / "docs/mutants.md").read_text("utf-8") == markdown(COMMITTED)
 
 
+def test_a_row_has_as_many_cells_as_its_head() -> None:
+    survivor = replace(a_fate("MLM-OBJ-3"), mutant="count_skips_an_id")
+    page = markdown([Matrix("quick", (*COMMITTED[0].fates, survivor))])
+    assert "| `count_skips_an_id` | OBJ-3 | - | - | Positions whose" in page
+    tables = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
+    assert len(tables) == 2
+    for rows in tables:
+        assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
 def test_a_matrix_goes_to_json_and_back() -> None:
-    for matrix in COMMITTED:
-        assert Matrix.from_json(json.loads(json.dumps(matrix.to_json()))) == matrix
+    read = json.loads(as_json(COMMITTED))
+    assert {**read, "profiles": None} == {**RECORD, "profiles": None}
+    assert [Matrix.from_json(data) for data in read["profiles"]] == COMMITTED
+
+
+def test_a_matrix_has_one_fate_a_line() -> None:
+    lines = as_json(COMMITTED).splitlines()
+    fates = sum(len(matrix.fates) for matrix in COMMITTED)
+    assert sum(line.startswith('{"mutant":') for line in lines) == fates
+    assert len(lines) == fates + 2 * (1 + len(COMMITTED))
 
 
 # --- around other backends
@@ -144,6 +204,8 @@ def test_what_reaches_into_the_reference_is_not_portable() -> None:
     assert {"gradient_of_the_loss", "targets_are_the_inputs"} <= portable
     inside = {"seed_cut_to_32_bits", "log_of_the_softmax", "special_ids_are_selected"}
     assert not inside & portable
+    with_helpers = {"a_masker_seeds_itself_in_every_call", "neighbours_show_one_kind"}
+    assert not with_helpers & portable
 
 
 def test_the_smaller_set_has_one_mutant_for_a_requirement_and_its_ports() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +9,10 @@ from dataclasses import replace
 from rich.console import Console
 
 from mlm_conformance.matrix.measure import Fate, measure
-from mlm_conformance.matrix.table import FORMAT, Matrix, markdown
+from mlm_conformance.matrix.table import Matrix, as_json, markdown
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.mutants.wrapping import portable_mutants
 from mlm_conformance.reports.files import write_atomically
-from mlm_spec.text import SPEC_VERSION
 
 __all__ = ["run"]
 
@@ -56,9 +54,7 @@ def run(
         for fault in matrix.faults:
             console.print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
     if json_path is not None:
-        record = {"format": FORMAT, "spec_version": SPEC_VERSION}
-        body = {**record, "profiles": [matrix.to_json() for matrix in matrices]}
-        write_atomically(json_path, json.dumps(body, indent=1, allow_nan=False) + "\n")
+        write_atomically(json_path, as_json(matrices))
     if markdown_path is not None:
         write_atomically(markdown_path, markdown(matrices))
     return 1 if any(matrix.faults for matrix in matrices) else 0

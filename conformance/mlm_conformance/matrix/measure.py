@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,7 +11,7 @@ from functools import cache
 from multiprocessing import get_context
 from typing import Any
 
-from mlm_conformance.check import Check, Unmeasurable, Violation
+from mlm_conformance.check import Check, NotClaimed, Unmeasurable, Violation
 from mlm_conformance.checks import CHECKS
 from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.mutants.library import MUTANTS, Mutant
@@ -22,12 +23,15 @@ from mlm_conformance.results import CheckResult
 from mlm_conformance.runner import open_session, plan, refusal_of, with_texts
 from mlm_conformance.session import Session
 from mlm_conformance.trial import recipes_of
+from mlm_spec import errors
 
 __all__ = ["Fate", "Kill", "fate", "measure"]
 
 _SEED = 0
 _LONGEST = 240  # characters of a message
 _ANSWERS = 4000  # kept by each oracle: the same cases come with every mutant
+#: How messages name an exception: ``score raised ValueError: …``, or the whole `Raised`.
+_RAISED = re.compile(r"\braised (?P<name>\w+(\.\w+)*)|\btype='(?P<type>[^']+)'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Kill:
     Attributes
     ----------
     requirement : its id.
-    check : the name of the first of its checks that fails, if it can be on a committed case.
+    check : the name of the first of its checks that fails: of those that fail on a committed
+        case, where there are any.
     cases : how many cases that check had run, the failing one included.
     committed : whether the failing case is one that always runs, and not one that is drawn.
     seconds : time that the failing check took.
@@ -50,6 +55,13 @@ class Kill:
     committed: bool
     seconds: float
     said: str
+
+    @property
+    def raised(self) -> str | None:
+        """The exception that the message says the port raised, if it is none of ours."""
+        found = _RAISED.search(self.said)
+        name = None if found is None else found["name"] or found["type"]
+        return None if name in (*errors.__all__, "nothing") else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +153,7 @@ def fate(mutant: Mutant, profile: str, own: bool = False) -> Fate:
         if result.outcome is Outcome.ERROR
     ]
     _, first = mark_consequences(with_texts(results))
-    seconds = time.perf_counter() - clock
+    seconds = round(time.perf_counter() - clock, 4)
     return Fate(mutant.name, mutant.requirement, tuple(kills), first, tuple(broken), seconds)
 
 
@@ -170,6 +182,8 @@ def _judged(session: Session, check: Check) -> CheckResult:
         outcome, said, what = Outcome.FAIL, str(error), error.what
     except Unmeasurable as error:
         outcome, said = Outcome.NOT_RUN, str(error)
+    except NotClaimed as error:
+        outcome, said = Outcome.NOT_CLAIMED, str(error)
     except Exception as error:  # a check must not break on a mutant, whatever it answers
         outcome, said = Outcome.ERROR, f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - clock

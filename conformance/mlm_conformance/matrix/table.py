@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from mlm_conformance.mutants.library import MUTANTS
 from mlm_conformance.outcomes import BadCallError
 from mlm_spec import text
 
-__all__ = ["FORMAT", "LEAST_KILLED", "Matrix", "markdown"]
+__all__ = ["FORMAT", "LEAST_KILLED", "Matrix", "as_json", "markdown"]
 
 FORMAT = "mlm-spec-mutants/1"
 #: The share of mutants that a profile has to kill by what they break.
@@ -75,6 +76,16 @@ class Matrix:
         ]
 
     @property
+    def accidents(self) -> list[str]:
+        """Kills by an exception that is not what is wrong with the mutant."""
+        return [
+            f"{fate.mutant} is killed by an accident: {kill.requirement}, {kill.said}"
+            for fate in self.fates
+            for kill in fate.kills
+            if kill.raised not in (None, _declared(fate.mutant))
+        ]
+
+    @property
     def never_first(self) -> list[str]:
         """Requirements that are the first divergence of no mutant that breaks them."""
         first = {fate.requirement for fate in self.fates if fate.first == fate.requirement}
@@ -83,12 +94,15 @@ class Matrix:
     @property
     def faults(self) -> list[str]:
         """Why the matrix is not good enough; empty where it is."""
+        if not self.fates:
+            return ["no mutant was measured"]
         killed = 1.0 - len(self.survivors) / len(self.fates)
         names = ", ".join(fate.mutant for fate in self.survivors)
         return [
             *([f"survivors: {names}"] if killed < LEAST_KILLED[self.profile] else []),
             *(f"{fate.mutant}: {why}" for fate in self.fates for why in fate.broken),
             *(f"{fate.mutant} is killed by a drawn case only" for fate in self.by_luck),
+            *self.accidents,
             *([] if self.own else self._faults_of_order()),
         ]
 
@@ -117,6 +131,11 @@ class Matrix:
         return cls(data["profile"], fates, data["own"], data["around"])
 
 
+def _declared(mutant: str) -> str | None:
+    """The exception that a mutant is about, by its name."""
+    return _MUTANTS[mutant].raises if mutant in _MUTANTS else None
+
+
 def _is_placed(fate: Fate) -> bool:
     return fate.first is not None and stage_of(fate.first) == stage_of(fate.requirement)
 
@@ -128,6 +147,22 @@ def _fate(data: Mapping[str, Any]) -> Fate:
 
 def _requirements() -> list[str]:
     return [requirement.id for requirement in text.load() if requirement.level == "MUST"]
+
+
+def as_json(matrices: Sequence[Matrix]) -> str:
+    """All matrices as JSON, with one fate a line."""
+    about = json.dumps({"format": FORMAT, "spec_version": text.SPEC_VERSION})
+    profiles = ",\n".join(_lines(matrix.to_json()) for matrix in matrices)
+    return f'{about[:-1]}, "profiles": [\n{profiles}\n]}}\n'
+
+
+def _lines(matrix: dict[str, Any]) -> str:
+    fates = ",\n".join(_compact(fate) for fate in matrix.pop("fates"))
+    return f'{_compact(matrix)[:-1]},"fates":[\n{fates}\n]}}'
+
+
+def _compact(data: object) -> str:
+    return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 _PAGE = """# Mutants
@@ -197,13 +232,14 @@ def markdown(matrices: Sequence[Matrix]) -> str:
 
 def _mutant_row(fate: Fate) -> str:
     known = _MUTANTS[fate.mutant]
-    own = [kill.cases for kill in fate.kills if kill.requirement == fate.requirement]
+    own = [str(kill.cases) for kill in fate.kills if kill.requirement == fate.requirement]
     others = [k.requirement[4:] for k in fate.kills if k.requirement != fate.first]
-    first = f"**{(fate.first or '-')[4:]}**"
+    first = "-" if fate.first is None else f"**{fate.first[4:]}**"
     seen = "".join(f" ([seen]({url}))" for url in known.urls)
     about = known.about.replace("|", "\\|")
-    cells = (f"`{fate.mutant}`", fate.requirement[4:], " ".join([first, *others]), *own[:1])
-    return f"| {' | '.join(map(str, cells))} | {about}{seen} |"
+    cases = own[0] if own else "-"
+    cells = (f"`{fate.mutant}`", fate.requirement[4:], " ".join([first, *others]), cases)
+    return f"| {' | '.join(cells)} | {about}{seen} |"
 
 
 def _said(matrix: Matrix) -> str:

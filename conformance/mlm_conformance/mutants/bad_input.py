@@ -57,7 +57,7 @@ _STEPS = ("mask_step", "score_step", "head_step")
 _OPTAX = "https://github.com/google-deepmind/optax/issues/1185"
 
 
-@mutant_around("MLM-ERR-1", "mask", "score", "head", "random_words", *_STEPS)
+@mutant_around("MLM-ERR-1", "mask", "score", "head", "random_words", *_STEPS, raises="ValueError")
 def a_wrong_shape_is_any_error(correct: Port, call: Call) -> Any:
     """A wrong shape raises a plain ValueError, as a library underneath would."""
     try:
@@ -258,7 +258,7 @@ def _bounded(values: Any) -> Any:
     return np.where(np.isneginf(wide), -1e3, wide).astype(values.dtype)
 
 
-@mutant_around("MLM-ERR-4", "score", "head")
+@mutant_around("MLM-ERR-4", "score", "head", raises="FloatingPointError")
 def nan_is_an_arithmetic_error(correct: Port, call: Call) -> Any:
     """NaN raises FloatingPointError."""
     try:
@@ -324,7 +324,7 @@ def a_truth_value_is_a_seed(correct: Port, call: Call) -> Any:
     return correct(**_key_as(call, lambda n: int(n) if isinstance(n, bool) else n))
 
 
-@mutant_around("MLM-ERR-8", "mask")
+@mutant_around("MLM-ERR-8", "mask", raises="OverflowError")
 def a_wrong_seed_is_any_error(correct: Port, call: Call) -> Any:
     """A seed that is out of range raises OverflowError."""
     try:

@@ -61,8 +61,8 @@ def compensation_that_is_dropped(**call: Any) -> Any:
 @mutant("MLM-LIK-11", "score", accumulation="chunks 64", check=_VALUES)
 def one_chunk_declared_as_many(**call: Any) -> Any:
     """Chunks of 64 ids are declared, and one holds the whole vocabulary."""
-    size = call["logits"].shape[-1]
-    return score_by(Way(by_chunks(size)))(**call)
+    mlm_spec.score(**call)  # refuses what it should
+    return score_by(Way(by_chunks(call["logits"].shape[-1])))(**call)
 
 
 @mutant("MLM-LIK-11", "score", accumulation="tree", check=_VALUES)

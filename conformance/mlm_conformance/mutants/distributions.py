@@ -10,7 +10,7 @@ import numpy as np
 
 from mlm_conformance.mutants.correct import sample_with, sample_words
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_spec import Bernoulli, Corruption, MaskingPolicy
+from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy
 
 __all__ = [
     "a_count_of_its_own_each_time",
@@ -218,7 +218,7 @@ def a_masker_seeds_itself_in_every_call(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-7", "sample", check=_COUNTS)
 def a_count_of_its_own_each_time(correct: Port, call: Call) -> Any:
     """A fixed count is a rate: about as many, and seldom exactly."""
-    if _is_bernoulli(call):
+    if not isinstance(call["policy"].selection, FixedCount):
         return correct(**call)
     return correct(**_policy(call, selection=Bernoulli(call["policy"].selection.rate)))
 
@@ -226,7 +226,7 @@ def a_count_of_its_own_each_time(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-7", "sample", check=_COUNTS)
 def counted_positions_come_from_the_first_half(correct: Port, call: Call) -> Any:
     """The count is exact, and only the first half of a row is looked at."""
-    if _is_bernoulli(call):
+    if not isinstance(call["policy"].selection, FixedCount):
         return correct(**call)
     rate, half = call["policy"].selection.rate, call["tokens"].shape[1] // 2
     able = call["eligible"].copy()

@@ -127,7 +127,7 @@ def uniform_lengths_for_geometric(correct: Port, call: Call) -> Any:
 def the_longest_length_is_never_drawn(correct: Port, call: Call) -> Any:
     """The upper end of the draw is left out."""
     return _as_often(
-        correct, call, lambda old: [p / (1 - old[-1]) for p in old[:-1]] if old[:-1] else old
+        correct, call, lambda old: [p / (1 - old[-1]) for p in old[:-1]] if old[-1] < 1 else old
     )
 
 

@@ -140,6 +140,8 @@ def a_word_is_cut_at_a_budget(correct: Port, call: Call) -> Any:
 def two_piece_words_are_favoured(correct: Port, call: Call) -> Any:
     """Words of two pieces are selected a tenth more often."""
     answer, size = correct(**call), _layout(call).size
+    if _rate(call) == 1:  # more often than always there is none
+        return answer
     more = (size == 2) & (_draws(call, answer) < float(_rate(call) / 10 / (1 - _rate(call))))
     return _with_selected(call, answer, (answer[1] != -100) | more)
 

@@ -204,7 +204,8 @@ def a_negative_zero_is_no_logit(correct: Port, call: Call) -> Any:
     """A logit of -0.0 is taken for -inf, unless it is the target's."""
     logits = call["logits"].astype(np.float64)
     barred = (logits == 0) & np.signbit(logits)
-    np.put_along_axis(barred, np.clip(call["targets"], 0, None)[..., None] * 1, False, axis=-1)
+    known = np.clip(call["targets"], 0, logits.shape[-1] - 1)  # elsewhere they may be anything
+    np.put_along_axis(barred, known[..., None].astype(np.int64), False, axis=-1)
     barred &= call["selected"][..., None]
     nats = np.zeros(call["selected"].shape)
     at = call["selected"]
@@ -215,7 +216,7 @@ def a_negative_zero_is_no_logit(correct: Port, call: Call) -> Any:
 
 @mutant_around("MLM-HED-3", "head")
 def layers_of_more_than_96_units_are_cut(correct: Port, call: Call) -> Any:
-    """Of more than 96 hidden units the last receives no gradient of the weight."""
+    """The hidden units from the 97th on receive no gradient of the weight."""
     result = correct(**call)
     gradient = np.array(result.grad_weight)
     gradient[:, 96:] = 0
@@ -235,7 +236,7 @@ def biases_beyond_100_ids_are_not_learnt(correct: Port, call: Call) -> Any:
 
 @mutant_around("MLM-HED-1", "head")
 def targets_of_four_bytes_are_shifted(correct: Port, call: Call) -> Any:
-    """int32 targets are read one id too low in the sum."""
+    """int32 targets are read as half of what they are in the sum."""
     result = correct(**call)
     if call["targets"].dtype != np.int32:
         return result
@@ -305,9 +306,9 @@ def what_a_large_call_left_is_counted(correct: Port) -> Port:
     before = [0]
 
     def port(**call: Any) -> Any:
+        result = correct(**call)
         size, last = call["logits"].size, before[0]
         before[0] = size
-        result = correct(**call)
         return result._replace(count=result.count + np.int64(5000 < size < 40000 < last))
 
     return port

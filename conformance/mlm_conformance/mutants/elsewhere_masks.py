@@ -45,7 +45,8 @@ def ids_beyond_two_to_the_24_are_rounded(correct: Port, call: Call) -> Any:
     limit = call["policy"].vocab_size - 1
     rounded = np.minimum(np.float32(batch.inputs).astype(np.int64), limit)
     changed = batch.selected & (batch.inputs != batch.targets)
-    return batch._replace(inputs=np.where(changed, rounded, batch.inputs).astype(np.int32))
+    shown = np.where(changed, rounded, batch.inputs)
+    return batch._replace(inputs=shown.astype(batch.inputs.dtype))
 
 
 @mutant_around("MLM-SEL-8", "mask", profile="ci")

@@ -231,7 +231,10 @@ def hidden_gradient_is_not_cleared(correct: Port, call: Call) -> Any:
 
 
 @mutant_around(
-    "MLM-HED-6", "head", url="https://github.com/facebookresearch/fairseq/commit/2ed65b68"
+    "MLM-HED-6",
+    "head",
+    url="https://github.com/facebookresearch/fairseq/commit/2ed65b68",
+    raises="RuntimeError",
 )
 def a_product_without_rows_fails(correct: Port, call: Call) -> Any:
     """A call with nothing selected fails, as a launch with no rows does."""

@@ -68,7 +68,7 @@ def a_list_for_a_pool_is_sorted(fields: Mapping[str, Any]) -> Any:
     return _normal(fields)
 
 
-@mutant("MLM-ERR-7", "policy")
+@mutant("MLM-ERR-7", "policy", raises="ValueError")
 def a_wrong_policy_is_any_error(fields: Mapping[str, Any]) -> Any:
     """A wrong policy raises a plain ValueError."""
     try:

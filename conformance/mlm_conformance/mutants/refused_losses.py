@@ -40,7 +40,7 @@ def _answer(call: Call, value: float) -> Any:
     return np.float64(value), np.zeros_like(call["logits"])
 
 
-@mutant_around("MLM-ERR-1", "loss", reduction=SUM)
+@mutant_around("MLM-ERR-1", "loss", reduction=SUM, raises="ValueError")
 def a_bad_loss_is_any_error(correct: Port, call: Call) -> Any:
     """A wrong shape raises a plain ValueError, as a library underneath would."""
     try:

@@ -48,6 +48,7 @@ class Mutant:
     check : the name of the check that is there to catch it, ``{}`` in it standing for the port;
         None where the requirement has only one on each of the ports.
     profile : the shortest that is to catch it; ``"ci"`` where it takes a size of some kind.
+    raises : the name of an exception, none of `mlm_spec.errors`, that is what is wrong with it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Mutant:
     urls: tuple[str, ...]
     check: str | None
     profile: str = "quick"
+    raises: str | None = None
 
 
 REGISTERED: list[Mutant] = []
@@ -74,6 +76,7 @@ def mutant(
     check: str | None = None,
     url: str | tuple[str, ...] = (),
     profile: str = "quick",
+    raises: str | None = None,
 ) -> Callable[[Port], Any]:
     """Register a function that is the wrong port; its docstring says what is wrong.
 
@@ -82,7 +85,7 @@ def mutant(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, (port,), check, url, profile)
+        _register(function, requirement, (port,), check, url, profile, raises)
         return _backend({port: function}, reduction, accumulation)
 
     return register
@@ -95,6 +98,7 @@ def mutant_around(
     check: str | None = None,
     url: str | tuple[str, ...] = (),
     profile: str = "quick",
+    raises: str | None = None,
 ) -> Callable[[Port], Any]:
     """Register a function (the correct port, its arguments by name) for one or several ports.
 
@@ -102,7 +106,7 @@ def mutant_around(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, ports, check, url, profile)
+        _register(function, requirement, ports, check, url, profile, raises)
         WRAPPERS[function.__name__] = function
         return wrapped(REGISTERED[-1], CORRECT[reduction or SUM], reduction)
 
@@ -123,16 +127,20 @@ def mutant_with_state(
     url: str | tuple[str, ...] = (),
     profile: str = "quick",
 ) -> Callable[[Port], Any]:
-    """Register a function that makes a wrong port around the correct one, with its own state."""
+    """Register a function that makes a wrong port around the correct one, with its own state.
+
+    Bad calls are refused as those of `mutant_around` are.
+    """
 
     def register(maker: Port) -> Any:
         _register(maker, requirement, ports, check, url, profile)
+        around = _around if requirement.startswith("MLM-ERR") else _around_good_calls
 
-        def fresh() -> SimpleNamespace:
-            correct = CORRECT[SUM]
-            return _backend({p: maker(getattr(correct, p)) for p in ports}, None)
+        def port(correct: Port) -> Port:
+            wrong = maker(correct)
+            return around(lambda _, call: wrong(**call), correct)
 
-        return fresh
+        return lambda: _backend({p: port(getattr(CORRECT[SUM], p)) for p in ports}, None)
 
     return register
 
@@ -144,13 +152,14 @@ def _register(
     check: str | None,
     url: str | tuple[str, ...],
     profile: str = "quick",
+    raises: str | None = None,
 ) -> None:
     name = function.__name__
     about = " ".join((function.__doc__ or "").split())
     target = f"{function.__module__}:{name}"
     urls = (url,) if isinstance(url, str) else url
     about_it = (name, target, requirement, ports, about)
-    REGISTERED.append(Mutant(*about_it, urls, check, profile))
+    REGISTERED.append(Mutant(*about_it, urls, check, profile, raises))
 
 
 def _backend(

@@ -289,6 +289,8 @@ def only_first_pieces_are_selected(**call: Any) -> Any:
     right = selection.select_positions
 
     def select(source: Source, candidate: Any, policy: Any, *key: int) -> Any:
+        if source.word_id is None:
+            return right(source, candidate, policy, *key)
         first = selection.word_anchor(source, candidate) == source.position
         return right(source, candidate, policy, *key) & first
 

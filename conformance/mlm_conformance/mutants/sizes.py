@@ -174,7 +174,7 @@ def nan_states_are_cleared_in_place(correct: Port, call: Call) -> Any:
 
 @mutant_around("MLM-GRA-1", "score")
 def no_narrow_gradient_of_a_full_vocabulary(correct: Port, call: Call) -> Any:
-    """In two bytes and from 1,000 ids on the gradient is 0."""
+    """In two bytes and beyond 1,000 ids the gradient is 0."""
     result = correct(**call)
     if call["logits"].dtype.itemsize > 2 or call["logits"].shape[-1] <= 1000:
         return result

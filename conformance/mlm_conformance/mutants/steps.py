@@ -66,6 +66,7 @@ def nothing_selected_is_ok(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-ERR-11", "score_step", "head_step", check=_STATUS)
 def a_full_step_overflows(correct: Port, call: Call) -> Any:
     """As many selected positions as the capacity are one too many."""
+    correct(**call)  # refuses what it should
     return correct(**{**call, "capacity": call["capacity"] - 1})
 
 
@@ -130,9 +131,9 @@ def a_fault_makes_the_sum_nan(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-ERR-12", "mask_step", check=_FAULTY)
 def a_faulty_batch_is_masked_anyway(correct: Port, call: Call) -> Any:
     """An id that is out of range is reported, and the rest of the batch is masked."""
-    last = call["policy"].vocab_size - 1
+    status, last = correct(**call).status, call["policy"].vocab_size - 1
     good = correct(**{**call, "tokens": np.clip(call["tokens"], 0, last)})
-    return good._replace(status=correct(**call).status)
+    return good._replace(status=status)
 
 
 @mutant_around("MLM-ERR-12", "mask_step", check=_FAULTY)

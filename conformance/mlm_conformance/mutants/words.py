@@ -19,6 +19,7 @@ from mlm_spec import (
     Stream,
     WholeWord,
     corruption,
+    port,
     random_words,
     selection,
     threefry4x32,
@@ -86,6 +87,7 @@ def _threefry(
     injections: int = 5,
 ) -> Any:
     """Threefry4x32 as the formula of MLM-RNG-1 has it, with its constants open to change."""
+    port.random_words(key, counter)  # refuses what it should
     keys = [key[:, i].astype(np.uint32) for i in range(4)]
     keys.append(keys[0] ^ keys[1] ^ keys[2] ^ keys[3] ^ np.uint32(parity))
     x = [counter[:, i] + keys[i] for i in range(4)]

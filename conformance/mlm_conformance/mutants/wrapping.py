@@ -16,7 +16,7 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from mlm_conformance.mutants import inside
+from mlm_conformance.mutants import correct, inside, plain
 from mlm_conformance.mutants.library import MUTANTS
 from mlm_conformance.mutants.registry import WRAPPERS, Mutant, wrapped
 from mlm_conformance.ports import PORTS, normalise
@@ -91,11 +91,15 @@ def is_portable(mutant: Mutant) -> bool:
     return function is not None and not any(_is_inside(it) for it in _reached(function, set()))
 
 
+#: What is made of the reference's parts, and what reaches into them.
+_HOMES = (inside.__name__, plain.__name__, correct.__name__, "unittest.mock")
+
+
 def _is_inside(found: object) -> bool:
     home = getattr(found, "__module__", "") or ""
     if isinstance(found, ModuleType):
         return found.__name__.partition(".")[0] == "mlm_spec" or found is inside
-    return home in (inside.__name__, "unittest.mock", "mlm_conformance.mutants.plain") or (
+    return home in _HOMES or (
         home.partition(".")[0] == "mlm_spec" and isinstance(found, FunctionType)
     )
 
