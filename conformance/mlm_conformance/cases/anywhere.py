@@ -93,7 +93,7 @@ def _selected(rng: np.random.Generator, shape: tuple[int, int], vocab: int) -> N
 
 
 def _weights(rng: np.random.Generator, shape: tuple[int, int], narrow: bool) -> NDArray[Any]:
-    """Of any size from 1e-6 to 1e6, of either sign and dtype; zeros of either sign, denormals."""
+    """Of any size from 1e-7 to 1e6, of either sign and dtype; zeros of either sign, and 1e-41."""
     scale = 10 ** rng.uniform(-6, 3 if narrow else 6)
     weights = rng.choice([-1, 1], size=shape) * rng.uniform(0.1, 1.0, size=shape) * scale
     dtype = rng.choice(["float32", "float64"])
