@@ -49,6 +49,7 @@ _LAYERS = (
     ((2, 64), (1, 96), (1, 9), (30, 80)),
 )
 _POWERS = 4  # the room that gives powers of two
+_FILLED = (0, 4)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
 _SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
 
@@ -66,13 +67,25 @@ def uniform_by_size(rng: np.random.Generator, low: int, high: int) -> int:
 
 
 def drawn_sizes(run_seed: int, number: int) -> _Sizes:
-    """The sizes of the ``number``-th case of a run: from each room in turn."""
+    """The sizes of the ``number``-th case of a run: from each room in turn.
+
+    Some have as many entries as fit, and the one behind has at most half of them: what a large
+    call leaves in a buffer lies behind the end of a smaller one.
+    """
     rng = generator(run_seed, _SIZES + number)
     vocab, rows, columns = (uniform_by_size(rng, *ends) for ends in _ROOMS[number % len(_ROOMS)])
     if number % len(_ROOMS) == _POWERS:
         vocab = 2**vocab
-    rows = max(1, min(rows, _MOST_ENTRIES // vocab))
-    return _Sizes(vocab, rows, max(1, min(columns, _MOST_ENTRIES // vocab // rows)))
+    most = _MOST_ENTRIES // (2 if _is_filled(number - 1) else 1)
+    rows = max(1, min(rows, most // vocab))
+    if _is_filled(number):
+        columns = most // (vocab * rows)
+        return _Sizes(vocab, most // (vocab * columns), columns)
+    return _Sizes(vocab, rows, max(1, min(columns, most // vocab // rows)))
+
+
+def _is_filled(number: int) -> bool:
+    return number > 0 and number % len(_ROOMS) in _FILLED
 
 
 def _contents(run_seed: int, number: int, *about: object) -> np.random.Generator:
@@ -84,11 +97,24 @@ def _turn(number: int) -> int:
     return (number + number // len(_ROOMS)) % 2
 
 
-def _selected(rng: np.random.Generator, shape: tuple[int, int], vocab: int) -> NDArray[np.bool_]:
-    """About half of the positions or all of them, at least one, as many as there is room for."""
+def _is_weighted(number: int, narrow: bool) -> bool:
+    """In turns, so that each room has both kinds in two rounds, and with either dtype in four."""
+    turn = number // len(_ROOMS)
+    return (turn + turn // 2 + narrow) % 2 == 1
+
+
+def _selected(
+    rng: np.random.Generator, shape: tuple[int, int], vocab: int, ends: bool = False
+) -> NDArray[np.bool_]:
+    """About half of the positions or all of them, at least one, as many as there is room for.
+
+    ``ends``: the first and the last are among them.
+    """
     most = _MOST_SELECTED / (shape[0] * shape[1] * vocab)
     selected = rng.random(shape) < min(float(rng.choice([0.5, 0.9, 1.0])), most)
     selected.reshape(-1)[rng.integers(selected.size)] = True
+    if ends:
+        selected.reshape(-1)[[0, -1]] = True
     return selected
 
 
@@ -117,7 +143,7 @@ class AnywhereScore:
     number : which of the run's sizes.
     families : of which one is drawn.
     narrow : whether the logits have two bytes.
-    weighted : whether there are weights; None: as it falls.
+    weighted : whether there are weights; None: in turns, or as it falls in a tiny case.
     tiny : a few positions and ``number`` + 2 ids in place of the run's sizes.
     """
 
@@ -135,13 +161,15 @@ class AnywhereScore:
         if self.tiny:
             vocab, rows, columns, dtype = self.number + 2, *rng.integers(1, 6, size=2), "float32"
         family = str(rng.choice(self.families))
-        weighted = rng.random() < 0.6 if self.weighted is None else self.weighted
+        weighted = self.weighted
+        if weighted is None:
+            weighted = rng.random() < 0.6 if self.tiny else _is_weighted(self.number, self.narrow)
         logits, ids = FAMILIES[family](rng, rows * columns, vocab)
         logits = within_range(logits, dtype).astype(dtype_of(dtype))
         return ScoreCase(
             logits.reshape(rows, columns, vocab),
             ids.reshape(rows, columns).astype(_int_dtype(rng)),
-            _selected(rng, (rows, columns), vocab),
+            _selected(rng, (rows, columns), vocab, ends=not weighted),
             _weights(rng, (rows, columns), self.narrow) if weighted else None,
             salt=self.number,
             about=f"{family}, sizes from anywhere",
@@ -185,6 +213,12 @@ def loss_series(*families: str) -> Callable[[int], Sequence[AnywhereLoss]]:
     return lambda number: [AnywhereLoss(number, families, tiny) for tiny in (False, True)]
 
 
+def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The upper and the lower half of a range, by the logarithm."""
+    middle = int(np.sqrt(low * high))
+    return (middle, high), (low, middle)
+
+
 @dataclass(frozen=True, slots=True)
 class AnywhereHead:
     """What a `HeadCase` of sizes from anywhere is made from.
@@ -202,9 +236,9 @@ class AnywhereHead:
         """The case; equal recipes and run seeds give equal cases."""
         rng = _contents(run_seed, self.number, "layer")
         sizes = generator(run_seed, _SIZES - 1 - self.number)
-        vocab, width, rows, columns = (
-            uniform_by_size(sizes, *ends) for ends in _LAYERS[self.number % len(_LAYERS)]
-        )
+        ids, *others = _LAYERS[self.number % len(_LAYERS)]
+        part = _halves(*ids)[self.number // len(_LAYERS) % 2]
+        vocab, width, rows, columns = (uniform_by_size(sizes, *ends) for ends in (part, *others))
         dtype = (*WIDE, *NARROW)[self.number % 4]
         shape, kind = (rows, columns), dtype_of(dtype)
         hidden = rng.normal(size=(*shape, width)) * rng.choice([0.1, 1.0, 5.0])

@@ -40,7 +40,8 @@ _ROOMS = (
 )
 # Ids of a vocabulary from .. to: few, as many as models have, and more than 24 bits count.
 _VOCABS = ((2, 60), (100, 250_002), (2**24 + 2, 2**31 - 1))
-_STARTS = 6000  # starts of spans that are looked at in all, at most
+_STARTS = 6000  # starts of spans that are looked at in all, at most; some cases eight times it
+_LONGEST = 64  # positions of a span
 _SIZES, _CONTENTS = 2**42, 2**43
 
 Ids = NDArray[np.int64]
@@ -75,11 +76,14 @@ class AnywhereMask:
         rng = generator(run_seed, _CONTENTS + mark)
         policy = self._policy(rng, shape[0] * shape[1])
         sequence, position = _places(rng, shape)
+        # Of four numbers in a row each has names of words of its own kind, which comes in another
+        # room the next time; the run's seed says which is first.
+        names = int(generator(run_seed, _CONTENTS - 1).integers(4)) + self.number + self.number // 4
         return MaskCase(
             _tokens(rng, shape, policy).astype(rng.choice(["int32", "int64"])),
             split_words(sequence),
             position.astype(np.uint32),
-            _words(rng, shape).astype(np.int32),
+            _words(rng, shape, names % 4).astype(np.int32),
             rng.random(shape) < rng.choice([0.5, 0.9, 1.0]),
             policy,
             seed=_any_key(rng),
@@ -119,12 +123,21 @@ class AnywhereMask:
             rounding = str(rng.choice(["half_up", "half_even", "ceiling"]))
             base = str(rng.choice(["eligible", "all"]))
             return FixedCount(rate, floor, cap, base, rounding)  # type: ignore[arg-type]
-        longest = max(1, min(64, _STARTS // cells))
+        longest = max(1, min(_LONGEST, _STARTS // cells))
+        if self._is_long and cells * _LONGEST <= 8 * _STARTS:
+            longest = _LONGEST
         shares = rng.integers(0, 1000, size=int(rng.integers(longest // 2 + 1, longest + 1)))
         shares[-1] += 1
         total = int(shares.sum())
         lengths = tuple(Fraction(int(share), total) for share in shares)
-        return Span(rate if self.rate else rate / int(rng.integers(1, 20)), lengths)
+        if self.rate is None:  # long ones start seldom, or they would cover all
+            rate /= longest if self._is_long else int(rng.integers(1, 20))
+        return Span(rate, lengths)
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether spans have all the lengths there can be: of two numbers in a row the one."""
+        return (self.number + self.number // 4) % 2 == 1
 
 
 def _any_rate(rng: Rng) -> Fraction:
@@ -176,20 +189,26 @@ def _tokens(rng: Rng, shape: tuple[int, int], policy: MaskingPolicy) -> Ids:
     return np.where(rng.random(shape) < 0.2, rng.choice(named, size=shape), tokens)
 
 
-def _words(rng: Rng, shape: tuple[int, int]) -> Ids:
-    """Some four positions a word, in order or scattered; the ids are any of 32 bits."""
+def _words(rng: Rng, shape: tuple[int, int], names: int) -> Ids:
+    """Some four positions a word, in order or scattered; the ids are any of 32 bits.
+
+    ``names``: 0, neighbours on both sides of 0; 1, any; 2, neighbours, anywhere or the largest;
+    3, alike in their low bits.
+    """
     order: Ids = np.cumsum(rng.random(shape) < 0.4, axis=1)
     if rng.random() < 0.4:
         order = rng.integers(max(shape[1] // 3, 1), size=shape)
-    if rng.random() < 0.5:  # neighbours, wherever they begin
-        most = int(order.max())
-        anywhere = int(rng.integers(-(2**31), 2**31 - 1 - most))
-        return order + (anywhere, -(most // 2), 2**31 - 1 - most)[int(rng.integers(3))]
-    names = rng.integers(-(2**31), 2**31, size=int(order.max()) + 1)
-    if rng.random() < 0.5:  # alike in their low bits
+    most = int(order.max())
+    if names == 0:
+        return order - most // 2
+    if names == 2:
+        last = 2**31 - 1 - most
+        return order + (int(rng.integers(-(2**31), last)), last)[int(rng.integers(2))]
+    named = rng.integers(-(2**31), 2**31, size=most + 1)
+    if names == 3:
         bits = int(rng.integers(8, 32))
-        names = (names >> bits << bits) + int(rng.integers(2**8))
-    return np.asarray(names[order], np.int64)
+        named = (named >> bits << bits) + int(rng.integers(2**8))
+    return np.asarray(named[order], np.int64)
 
 
 def _places(rng: Rng, shape: tuple[int, int]) -> tuple[NDArray[np.uint64], Ids]:
