@@ -31,6 +31,7 @@ __all__ = [
     "expected_mask",
     "field_of",
     "masked",
+    "numbered_words",
     "permuted",
     "require_like",
     "require_wide",
@@ -201,6 +202,14 @@ class HeadlessWords:
         first = case.word_id != before
         lost = first & (generator(run_seed, self.recipe.seed + 1).random(first.shape) < 0.5)
         return replace(case, eligible=case.eligible & ~lost)
+
+
+def numbered_words(case: MaskCase) -> NDArray[np.intp]:
+    """A number for the word of each position, (B, T): one id in two sequences names two words."""
+    assert case.word_id is not None
+    names = np.dstack([case.sequence_id, case.word_id])
+    _, numbers = np.unique(names.reshape(-1, 3), axis=0, return_inverse=True)
+    return numbers.reshape(case.word_id.shape)
 
 
 def equal_masks(context: Context, what: str, seen: MaskedBatch, want: MaskedBatch) -> None:

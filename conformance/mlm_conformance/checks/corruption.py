@@ -26,6 +26,7 @@ from mlm_conformance.checks.common import (
     equal_masks,
     expected_mask,
     masked,
+    numbered_words,
     sampled,
 )
 
@@ -273,14 +274,16 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     candidate &= case.tokens != mask  # one that is kept looks like one that is masked
     hidden = batch.inputs == mask
     telling = case.policy.corruption.random == 0
+    words = numbered_words(case)
     for row in range(len(hidden) if telling else 0):
-        for word in np.unique(case.word_id[row][candidate[row]]):
-            pieces = candidate[row] & batch.selected[row] & (case.word_id[row] == word)
+        for word in np.unique(words[row][candidate[row]]):
+            pieces = candidate[row] & batch.selected[row] & (words[row] == word)
             if pieces.sum() < 2:
                 continue
             context.saw("words of several pieces")
             some, every = hidden[row][pieces].any(), hidden[row][pieces].all()
-            context.require(some == every, f"row {row}: word {word} is masked in part")
+            name = case.word_id[row][pieces][0]
+            context.require(some == every, f"row {row}: word {name} is masked in part")
     equal_masks(context, "by word", batch, want)
 
 

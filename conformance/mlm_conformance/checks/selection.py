@@ -23,7 +23,14 @@ from mlm_conformance.cases.masks import (
 from mlm_conformance.cases.model import MaskCase, SampleCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, Fixed, check, table
-from mlm_conformance.checks.common import HeadlessWords, besides, expected_mask, masked, sampled
+from mlm_conformance.checks.common import (
+    HeadlessWords,
+    besides,
+    expected_mask,
+    masked,
+    numbered_words,
+    sampled,
+)
 from mlm_spec import Corruption, FixedCount, MaskingPolicy, split_words
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -193,13 +200,14 @@ _WORDS = besides(
 def pieces_of_a_word_share_the_decision(context: Context, case: MaskCase) -> None:
     selected = masked(context, case).selected
     assert case.word_id is not None
-    candidate = _candidates(case)
+    candidate, words = _candidates(case), numbered_words(case)
     for row in range(len(selected)):
-        for word in np.unique(case.word_id[row][candidate[row]]):
-            pieces = candidate[row] & (case.word_id[row] == word)
+        for word in np.unique(words[row][candidate[row]]):
+            pieces = candidate[row] & (words[row] == word)
             context.saw("words of several pieces", pieces.sum() > 1)
             some, every = selected[row][pieces].any(), selected[row][pieces].all()
-            context.require(some == every, f"row {row}: word {word} is selected in part")
+            name = case.word_id[row][pieces][0]
+            context.require(some == every, f"row {row}: word {name} is selected in part")
 
 
 @check(
