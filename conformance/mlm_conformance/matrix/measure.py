@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
@@ -128,10 +128,10 @@ def _share(mutants: Sequence[Mutant], profile: str, own: bool) -> list[Fate]:
     return [fate(mutant, profile, own) for mutant in mutants]
 
 
-def fate(mutant: Mutant, profile: str, own: bool = False) -> Fate:
+def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> Fate:
     """One mutant against every requirement of its ports, or only its ``own``."""
     clock = time.perf_counter()
-    session = open_session(mutant.target, profile=profile, in_process=True, run_seed=_SEED)
+    session = open_session(mutant.target, profile=profile, in_process=True, run_seed=seed)
     session.oracle = _oracle()
     only = (mutant.requirement,) if own else ()
     checks = [check for check in plan(only) if check.port in mutant.ports]
@@ -174,7 +174,7 @@ def _judged(session: Session, check: Check) -> CheckResult:
     context = session.context()
     outcome, said, what, done = Outcome.PASS, "", "", 0
     try:
-        for case in _cases(check, session.profile.name):
+        for case in _built(check.id, session.profile.name, session.seed):
             done += 1
             context.case = str(case)
             check.judge(context, case)
@@ -191,13 +191,9 @@ def _judged(session: Session, check: Check) -> CheckResult:
 
 
 @cache
-def _built(id: str, profile: str) -> tuple[Any, ...]:
+def _built(id: str, profile: str, seed: int) -> tuple[Any, ...]:
     (check,) = [c for c in CHECKS if c.id == id]
-    return tuple(r.build(_SEED) for r in recipes_of(check, PROFILES[profile], _SEED))
-
-
-def _cases(check: Check, profile: str) -> Iterable[Any]:
-    return _built(check.id, profile)
+    return tuple(r.build(seed) for r in recipes_of(check, PROFILES[profile], seed))
 
 
 @cache
