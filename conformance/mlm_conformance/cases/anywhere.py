@@ -51,6 +51,7 @@ _LAYERS = (
 _POWERS = 4  # the room that gives powers of two
 _FILLED = (0, 4)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
+_MOST_PRODUCTS = 2**20  # of hidden units and weights, in a layer
 _SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
 
 
@@ -239,6 +240,7 @@ class AnywhereHead:
         ids, *others = _LAYERS[self.number % len(_LAYERS)]
         part = _halves(*ids)[self.number // len(_LAYERS) % 2]
         vocab, width, rows, columns = (uniform_by_size(sizes, *ends) for ends in (part, *others))
+        columns = max(1, min(columns, _MOST_PRODUCTS // (vocab * width * rows)))
         dtype = (*WIDE, *NARROW)[self.number % 4]
         shape, kind = (rows, columns), dtype_of(dtype)
         hidden = rng.normal(size=(*shape, width)) * rng.choice([0.1, 1.0, 5.0])
