@@ -84,6 +84,8 @@ class Answer:
         where that was not asked for or cannot be known.  Memory of devices is not in it.
     global_random_advanced : whether a global random state (of Python, or NumPy's) changed; None
         where that was not asked for or is not known.
+    overwritten : the results of the call before, where that was to be kept, that are others now;
+        None where that was not asked for or is not known.
     output : what the target printed since the last answer, at most the last 64 KiB.
     """
 
@@ -95,6 +97,7 @@ class Answer:
     seconds: float = 0.0
     peak_growth: int | None = None
     global_random_advanced: bool | None = None
+    overwritten: tuple[str, ...] | None = None
     output: str = ""
 
 
@@ -127,6 +130,7 @@ def _read(port: str, reply: object, seconds: float, output: str) -> Answer:
             "expected one of result, raised, malformed"
         )
     growth = parts.get("peak_growth")
+    lost = parts.get("overwritten")
     advanced = parts.get("global_random_advanced")
     taken = parts.get("seconds")
     return Answer(
@@ -138,6 +142,7 @@ def _read(port: str, reply: object, seconds: float, output: str) -> Answer:
         seconds=float(taken) if isinstance(taken, int | float) else seconds,
         peak_growth=growth if isinstance(growth, int) else None,
         global_random_advanced=advanced if isinstance(advanced, bool) else None,
+        overwritten=None if lost is None else _texts("overwritten", lost),
         output=output,
     )
 

@@ -78,7 +78,14 @@ class Target(Protocol):
     """What answers calls: a child process, or an object in this one."""
 
     def call(
-        self, port: str, /, *, measure_memory: bool = False, watch_random: bool = False, **args: Any
+        self,
+        port: str,
+        /,
+        *,
+        measure_memory: bool = False,
+        watch_random: bool = False,
+        keep_results: bool = False,
+        **args: Any,
     ) -> Answer:
         """One call of one port."""
 

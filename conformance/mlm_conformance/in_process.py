@@ -8,6 +8,7 @@ from typing import Any
 
 from mlm_conformance.answer import Answer, Hello, read_answer, read_hello
 from mlm_conformance.buffers import Buffers
+from mlm_conformance.kept import KeptResults
 from mlm_conformance.ports import check_arguments
 from mlm_conformance.resolve import TargetError, resolve
 from mlm_conformance.serving import describe, encode_reply, serve_call
@@ -43,7 +44,7 @@ class InProcessTarget:
                 f"{self._name} is a program of its own; it cannot run in this process"
             )
         self._target: Any = None
-        self._buffers = Buffers()
+        self._buffers, self._kept = Buffers(), KeptResults()
         self.restart()
         self._hello = read_hello(self._name, describe(self._name, self._target))
 
@@ -64,6 +65,7 @@ class InProcessTarget:
         *,
         measure_memory: bool = False,
         watch_random: bool = False,
+        keep_results: bool = False,
         **arguments: Any,
     ) -> Answer:
         """As `TargetProcess.call`, without a time limit."""
@@ -74,6 +76,7 @@ class InProcessTarget:
             self._buffers.place(port, _carried(encode(arguments))),
             measure_memory=measure_memory,
             random_state=watch_random,
+            kept=self._kept if keep_results else None,
         )
         return read_answer(port, _carried(encode_reply(reply)), 0.0, "")
 

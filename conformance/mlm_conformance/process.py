@@ -53,6 +53,7 @@ class Target(Protocol):
         *,
         measure_memory: bool = False,
         watch_random: bool = False,
+        keep_results: bool = False,
         **arguments: Any,
     ) -> Answer: ...
 
@@ -143,6 +144,7 @@ class TargetProcess:
         *,
         measure_memory: bool = False,
         watch_random: bool = False,
+        keep_results: bool = False,
         **arguments: Any,
     ) -> Answer:
         """Call one port.
@@ -152,6 +154,7 @@ class TargetProcess:
         port : one that the target claims.
         measure_memory : also measure ``peak_growth``.
         watch_random : also watch the global random states.
+        keep_results : also watch the results of the call before that asked for this.
         arguments : all those of the port; arrays cross as copies.
 
         Raises
@@ -160,7 +163,7 @@ class TargetProcess:
         TargetError, FrameworkMissing, DeviceMissing : as `hello`, at the first use.
         """
         check_arguments(port, self.hello().claims, arguments)
-        frame = encode(_request(port, arguments, measure_memory, watch_random))
+        frame = encode(_request(port, arguments, measure_memory, watch_random, keep_results))
         limit = self._limit if port in self._called else self._first_limit
         self._called.add(port)
         started = time.monotonic()
@@ -247,11 +250,17 @@ def _command(target: str, device: str) -> list[str]:
 
 
 def _request(
-    port: str, arguments: Mapping[str, Any], measure_memory: bool, random_state: bool
+    port: str,
+    arguments: Mapping[str, Any],
+    measure_memory: bool,
+    random_state: bool,
+    keep_results: bool,
 ) -> dict[str, Any]:
     request: dict[str, Any] = {"do": "call", "port": port, "args": arguments}
     if measure_memory:
         request["measure_memory"] = True
     if random_state:
         request["random_state"] = True
+    if keep_results:
+        request["keep_results"] = True
     return request

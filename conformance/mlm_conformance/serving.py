@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.buffers import Buffers
+from mlm_conformance.kept import KeptResults
 from mlm_conformance.ports import MalformedAnswer, normalise
 from mlm_conformance.resolve import (
     DeviceMissing,
@@ -66,7 +67,11 @@ def failure(error: Exception) -> dict[str, Any]:
 
 
 def reply_to(
-    target: object, hello: Mapping[str, Any], request: Mapping[str, Any], buffers: Buffers
+    target: object,
+    hello: Mapping[str, Any],
+    request: Mapping[str, Any],
+    buffers: Buffers,
+    kept: KeptResults,
 ) -> dict[str, Any]:
     """The reply to one request, ``hello`` or ``call``; its arrays are put into the buffers."""
     if request.get("do") == "hello":
@@ -79,6 +84,7 @@ def reply_to(
         buffers.place(request["port"], request["args"]),
         measure_memory=bool(request.get("measure_memory")),
         random_state=bool(request.get("random_state")),
+        kept=kept if request.get("keep_results") else None,
     )
 
 
@@ -97,6 +103,7 @@ def serve_call(
     *,
     measure_memory: bool = False,
     random_state: bool = False,
+    kept: KeptResults | None = None,
 ) -> dict[str, Any]:
     """Call one port and say what became of it.
 
@@ -107,17 +114,20 @@ def serve_call(
     arguments : by name; arrays that the target may modify.
     measure_memory : also report ``peak_growth``, in bytes.
     random_state : also report ``global_random_advanced``.
+    kept : also report ``overwritten``: which results of the call before are others now.
 
     Returns
     -------
     The reply: ``result``, ``raised`` or ``malformed``; ``mutated``, ``seconds`` (MLM-ERR-9,
-    MLM-COR-9, MLM-RNG-4, MLM-HED-8 rest on these).
+    MLM-COR-9, MLM-COR-10, MLM-OBJ-14, MLM-RNG-4, MLM-HED-8 rest on these).
     """
     watched = {n: v for n, v in arguments.items() if isinstance(v, np.ndarray | Mapping)}
     before = {name: _snapshot(value) for name, value in watched.items()}
+    if random_state:
+        _move_global_random_states()
     states = _global_random_states() if random_state else None
     resident = _reset_peak() if measure_memory else None
-    reply = _attempt(target, port, arguments)
+    reply = _attempt(target, port, arguments, kept)
     if measure_memory:
         reply["peak_growth"] = _growth_since(resident)
     if random_state:
@@ -126,12 +136,18 @@ def serve_call(
     return reply
 
 
-def _attempt(target: object, port: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _attempt(
+    target: object, port: str, arguments: Mapping[str, Any], kept: KeptResults | None
+) -> dict[str, Any]:
     reply: dict[str, Any]
     started = time.perf_counter()
     try:
+        found = getattr(target, port)(**arguments)
         # An asynchronous framework has computed nothing before its arrays are asked for.
-        reply = {"result": normalise(port, getattr(target, port)(**arguments))}
+        reply = {"result": normalise(port, found)}
+        if kept is not None:
+            reply["overwritten"] = kept.overwritten(port)
+            kept.keep(port, found)
     except MalformedAnswer as error:
         reply = {"malformed": str(error)}
     except KeyboardInterrupt:
@@ -201,6 +217,12 @@ def _text(value: object) -> str:
         return str(value)[:_LONGEST]
     except Exception as error:  # an exception whose text raises is still an exception
         return f"(no text: its __str__ raised {type(error).__name__})"
+
+
+def _move_global_random_states() -> None:
+    """So that a target that seeds them in every call does not find them as it left them."""
+    random.random()
+    np.random.random()  # this very state
 
 
 def _global_random_states() -> object:

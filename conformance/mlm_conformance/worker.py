@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlm_conformance.buffers import Buffers
+from mlm_conformance.kept import KeptResults
 from mlm_conformance.resolve import (
     DeviceMissing,
     FrameworkMissing,
@@ -77,7 +78,7 @@ def _open(name: str, device: str) -> tuple[object, dict[str, Any]]:
 
 def _serve(source: Source, sink: Sink, target: object, hello: Mapping[str, Any]) -> bool:
     """Answer until ``bye`` (True) or until the parent is gone (False)."""
-    process, buffers = os.getpid(), Buffers()
+    process, buffers, kept = os.getpid(), Buffers(), KeptResults()
     while True:
         try:
             request = read_frame(source)
@@ -85,7 +86,7 @@ def _serve(source: Source, sink: Sink, target: object, hello: Mapping[str, Any])
             return False
         if request.get("do") == "bye":
             return True
-        reply = reply_to(target, hello, request, buffers)
+        reply = reply_to(target, hello, request, buffers, kept)
         _flush()
         if os.getpid() != process:
             os._exit(0)  # a fork of the target came back from the call; only one may answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -127,6 +128,51 @@ def the_same_call_gives_the_same_answer(context: Context, case: MaskCase) -> Non
         not answer.global_random_advanced, "mask advanced a global random state of its process"
     )
     equal_masks(context, "the second time", masked(context, case), first)
+
+
+_ALTERED = ("tokens", "sequence_id", "position", "word_id", "eligible", "seed", "epoch", "policy")
+
+
+@check(
+    "MLM-RNG-4",
+    port="mask",
+    recipes=mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",), shapes=(ROWS,)),
+    needs=_ALTERED,
+    share=0.5,
+)
+def one_altered_argument_is_noticed(context: Context, case: MaskCase) -> None:
+    """Calls that differ in one cell of one argument, and the first call again after each."""
+    first = context.oracle.mask(**case.arguments())
+    rng = generator(case.salt, 12)
+    for name in _ALTERED:
+        other = _altered(case, name, rng)
+        context.saw(name)
+        want = context.oracle.mask(**other.arguments())
+        equal_masks(context, f"with another {name}", masked(context, other), want)
+        equal_masks(context, f"after another {name}", masked(context, case), first)
+
+
+def _altered(case: MaskCase, name: str, rng: np.random.Generator) -> MaskCase:
+    """The case with one cell of an argument changed, or a seed, an epoch or a share of kinds."""
+    if name in ("seed", "epoch"):
+        number: dict[str, Any] = {name: getattr(case, name) ^ 1 << int(rng.integers(63))}
+        return replace(case, **number)
+    if name == "policy":
+        shares = Corruption("1/2", "1/4", "1/4", case.policy.corruption.unit)
+        return replace(case, policy=replace(case.policy, corruption=shares))
+    array = np.array(getattr(case, name))
+    cells = np.argwhere(case.eligible & ~np.isin(case.tokens, case.policy.special_ids))
+    row, column = rng.choice(cells) if len(cells) else (0, 0)
+    if name == "sequence_id":
+        array[row, column, 0] ^= 1 << int(rng.integers(31))
+    elif name == "eligible":
+        array[row, column] ^= True
+    elif name == "tokens":
+        array[row, column] = rng.choice(np.setdiff1d(array, case.policy.special_ids))
+    else:  # a position or a word that is not there yet
+        array[row, column] = rng.choice(np.setdiff1d(np.arange(2 * array.size), array))
+    altered: dict[str, Any] = {name: array}
+    return replace(case, **altered)
 
 
 # The boundary vectors of chapter RNG, for seed = epoch = 0: rate, sequence, position, and whether
