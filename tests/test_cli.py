@@ -444,7 +444,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     ("target", "status", "said"),
     [
         ("made_up:RightWords", 0, "PASSES (only MLM-RNG-1, MLM-OBJ-3)"),
-        ("made_up:WrongWords", 1, "FIRST DIVERGENCE"),
+        ("made_up:WrongWords", 1, "FIRST DIVERGENCE, seen in: words"),
         ("made_up:OnlyPolicy", 3, "NOTHING PASSED"),
         ("made_up:Dies", 2, "ERROR"),
         ("made_up:without_framework", 3, "a_framework_that_nobody_has"),

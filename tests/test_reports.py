@@ -143,6 +143,7 @@ def a_failing_report() -> RunReport:
         with_outcome("MLM-ERR-7", Outcome.WAIVED, "reason and link of the waiver"),
         with_outcome("MLM-ERR-8", Outcome.ERROR, "the worker died: signal 11"),
         first_failure="MLM-LIK-4",
+        first_stage="likelihood",
     )
 
 
@@ -507,7 +508,7 @@ def test_the_first_divergence_is_told_whole_and_before_the_rest() -> None:
     places = [
         text.index(part)
         for part in (
-            "FIRST DIVERGENCE (of 3 failed requirements)",
+            "FIRST DIVERGENCE, seen in: likelihood (of 3 failed requirements)",
             "MLM-LIK-4",
             "The statement of MLM-LIK-4",
             "sum is 2.31, should be 2.29 ± 4e-7",

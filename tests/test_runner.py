@@ -246,6 +246,15 @@ def test_a_failure_is_written_and_replayed(tmp_path: Path) -> None:
     assert (status, "PASS" in text) == (0, True)
 
 
+def test_a_failure_file_that_cannot_be_written_costs_no_verdict(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file where the folder should be")
+    report = report_of("wrong_dtype", taken, "MLM-OBJ-12", in_process=True)
+    (found,) = [c for r in report.requirements for c in r.checks if c.outcome is Outcome.FAIL]
+    assert "its failure file is lost" in found.message
+    assert (report.first_failure, report.first_stage) == ("MLM-OBJ-12", "sum")
+
+
 def test_a_replay_that_cannot_be_judged_is_no_verdict(tmp_path: Path) -> None:
     """Exit status 2: one that `git bisect` does not take for a failure."""
     report = report_of("first_answer_forever", tmp_path, "MLM-OBJ-2")

@@ -55,6 +55,7 @@ _STAGE_OF_REQUIREMENT = {
     # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
     "MLM-OBJ-13": "nothing",
+    "MLM-OBJ-14": "nothing",
     "MLM-OBJ-11": "nothing",
     "MLM-HED-6": "nothing",
 }
@@ -69,6 +70,7 @@ _STAGE_OF_QUANTITY = {
     "grad_hidden": "gradient",
     "grad_weight": "gradient",
     "grad_bias": "gradient",
+    "gradient": "gradient",  # of a loss
 }
 # A loss is a sum, divided: what it shows of a log-likelihood it shows through both.
 _LOSSES = ("loss", "head_loss")
@@ -101,6 +103,11 @@ def _shown(check: CheckResult) -> list[int]:
     through_a_loss = check.port in _LOSSES and stage_of(check.requirement) == "likelihood"
     names = (_STAGE_OF_QUANTITY.get(check.what.split(" ")[0]), "sum" if through_a_loss else None)
     return [_STAGES.index(name) for name in names if name is not None]
+
+
+def stage_seen(requirements: Sequence[RequirementResult], name: str) -> str:
+    """The stage in which a failed requirement was seen to fail."""
+    return _STAGES[_seen([r for r in requirements if r.outcome is Outcome.FAIL])[name]]
 
 
 def mark_consequences(

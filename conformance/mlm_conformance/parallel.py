@@ -29,7 +29,7 @@ from typing import IO, Any
 from mlm_conformance import runner
 from mlm_conformance.accuracy import merged
 from mlm_conformance.check import Check
-from mlm_conformance.divergence import mark_consequences
+from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError, Outcome
 from mlm_conformance.profiles import PROFILES, Profile
 from mlm_conformance.reports import json_report
@@ -142,6 +142,7 @@ def merge(
         platform=platform.platform(),
         requirements=marked,
         first_failure=first,
+        first_stage=stage_seen(marked, first) if first else None,
         note="\n".join(dict.fromkeys(report.note for report in whole if report.note)),
         interrupted=any(report.interrupted for report in whole),
         accumulation=whole[0].accumulation if whole else None,

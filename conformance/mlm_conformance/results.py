@@ -262,7 +262,8 @@ class RunReport:
     started : ISO 8601, with its offset from UTC.
     seconds : time the run took.
     requirements : in the order of the specification.
-    first_failure : the id of the first stage that diverged, or None.
+    first_failure : the id of the requirement that diverged first, or None.
+    first_stage : the stage in which it did, such as "gradient", or None.
     note : what a reader must know of the whole run, such as why nothing ran; or "".
     interrupted : the run was ended by Ctrl-C; what it did not reach is "not run".
     only : the ids or prefixes that were asked for; empty for the whole specification.
@@ -281,6 +282,7 @@ class RunReport:
     seconds: float
     requirements: tuple[RequirementResult, ...]
     first_failure: str | None = None
+    first_stage: str | None = None
     note: str = ""
     interrupted: bool = False
     only: tuple[str, ...] = ()

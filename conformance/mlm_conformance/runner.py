@@ -14,7 +14,7 @@ from hypothesis.errors import Flaky
 
 from mlm_conformance.check import Broken, Check, NotClaimed, Unmeasurable, Violation
 from mlm_conformance.checks import CHECKS
-from mlm_conformance.divergence import mark_consequences
+from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.failure import FAILURES, reproduction, write_failure
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing
@@ -105,6 +105,7 @@ def run(
         seconds=time.perf_counter() - clock,
         requirements=requirements,
         first_failure=first,
+        first_stage=stage_seen(requirements, first) if first else None,
         only=tuple(only),
         **about,
     )
@@ -236,7 +237,10 @@ def _failure(trial: Trial, error: Violation) -> _Verdict:
     message = f"{message} [{case}]" if f"{case}" not in message else message
     kept = None
     if session.failures is not None:
-        kept = str(write_failure(session.failures, session, check, case, message))
+        try:
+            kept = str(write_failure(session.failures, session, check, case, message))
+        except OSError as lost:  # the verdict stands without it
+            message = f"{message} (its failure file is lost: {lost})"
     trial.violates(case)  # its last call is the one to show
     hint = reproduction(session.name, session.device, trial.last_call)
     return _Verdict(Outcome.FAIL, message, error.what, kept, hint)

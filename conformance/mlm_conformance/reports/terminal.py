@@ -131,7 +131,9 @@ def _failures(report: RunReport) -> Iterator[RenderableType]:
     failed = summary.failures(report)
     for index, requirement in enumerate(failed):
         if index == 0:
-            title = "FIRST DIVERGENCE" if requirement.id == report.first_failure else "FAILURE"
+            stage = f", seen in: {report.first_stage}" if report.first_stage else ""
+            first = requirement.id == report.first_failure
+            title = f"FIRST DIVERGENCE{stage}" if first else "FAILURE"
             yield _rule(f"{title} (of {len(failed)} failed requirements)", Outcome.FAIL)
         elif requirement.consequence_of:
             yield _consequence(requirement)
