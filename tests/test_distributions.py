@@ -22,6 +22,7 @@ from mlm_conformance.distributions.binomial import (
     smallest_deviation,
 )
 from mlm_conformance.distributions.judge import ALPHA, FAMILY_ERROR, MORE, Tally, fits
+from mlm_conformance.distributions.proofs import proof
 from mlm_conformance.mutants.correct import CORRECT, sample_with
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.reports import html_report
@@ -138,12 +139,17 @@ def test_a_right_masker_is_never_rejected(seed: int) -> None:
     assert [r.message for r in report.requirements if r.outcome is not Outcome.PASS] == []
 
 
+class NoSuchLaw(NotImplementedError):
+    """A masker's own word for it."""
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, NoSuchLaw])
 def test_a_law_that_a_masker_does_not_have_is_not_claimed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def sample(tokens: Any, eligible: Any, policy: Any, n: int) -> Any:
         if type(policy.selection).__name__ == "FixedCount":
-            raise NotImplementedError("it has no option for a fixed count")
+            raise error("it has no option for a fixed count")
         return CORRECT["sum"].sample(tokens, eligible, policy, n)
 
     import sys
@@ -175,3 +181,11 @@ def test_every_check_of_the_chapter_has_a_table_of_its_own() -> None:
 def test_a_sensitivity_comes_back_from_plain_data() -> None:
     test = Sensitivity("heads", 10, "1/2", None, 0.99)
     assert Sensitivity.from_json(test.to_json()) == test
+
+
+def test_a_proof_needs_one_occurrence() -> None:
+    """Which 1000 trials at the reported probability show with probability 0.999."""
+    test = proof("heads", 1000)
+    assert (test.trials, test.probability, test.below) == (1000, "0", None)
+    assert test.above is not None
+    assert abs((1 - test.above) ** 1000 - 0.001) < 1e-12

@@ -100,6 +100,12 @@ class Answer:
     overwritten: tuple[str, ...] | None = None
     output: str = ""
 
+    @property
+    def not_implemented(self) -> bool:
+        """Whether the target says that it has no such thing: `NotImplementedError`, or one of its
+        subclasses."""
+        return self.raised is not None and "NotImplementedError" in self.raised.classes
+
 
 class _Unreadable(Exception):
     """A reply that is not of the protocol."""

@@ -163,7 +163,7 @@ def _labelled(
     context: Context, port: str, arguments: dict[str, Any], shape: tuple[int, ...]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     answer = context.answer(port, arguments)
-    if answer.raised is not None and answer.raised.type == "NotImplementedError":
+    if answer.raised is not None and answer.not_implemented:
         raise NotClaimed(answer.raised.message)
     result = context.result_of(port, answer)
     return field_of(result, "inputs", shape), field_of(result, "labels", shape)
