@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
+from mlm_conformance.cases.distributions import POOL
 from mlm_conformance.cases.masks import MaskRecipe
 from mlm_conformance.cases.model import (
     MaskCase,
@@ -33,6 +34,7 @@ __all__ = [
     "masked",
     "numbered_words",
     "permuted",
+    "renamed",
     "require_like",
     "require_wide",
     "sampled",
@@ -139,6 +141,16 @@ def sampled(
     """
     port = "sample" if isinstance(case, SampleCase) else "sample_words"
     return _labelled(context, port, {**case.arguments(), "n": n}, (n, *case.tokens.shape))
+
+
+Drawn = TypeVar("Drawn", SampleCase, SampleWordsCase)
+
+
+def renamed(case: Drawn) -> Drawn:
+    """The same case with other ordinary tokens: each is the one before it."""
+    ids = np.arange(case.policy.vocab_size)
+    ids[list(POOL)] = np.roll(POOL, 1)
+    return replace(case, tokens=ids[case.tokens])
 
 
 def sampled_in_parallel(

@@ -13,14 +13,22 @@ from numpy.typing import NDArray
 from mlm_conformance.cases.distributions import POOL, WordDrawRecipe
 from mlm_conformance.cases.model import SampleWordsCase
 from mlm_conformance.check import Context, Violation, check, table
-from mlm_conformance.checks.common import sampled
+from mlm_conformance.checks.common import renamed, sampled
 from mlm_conformance.distributions.judge import Tally, fits
+from mlm_conformance.distributions.pairs import Shown, evenly, kinds_of_both, same_ids
+from mlm_conformance.distributions.proofs import proof
 from mlm_conformance.distributions.words import Word, couples, words_of
 
 __all__: list[str] = []  # importing the module registers its checks
 
 Array = NDArray[Any]
-_KINDS = ("1/2 0 1/2", "1/2 1/2 0", "4/5 1/10 1/10")
+_BERT = "4/5 1/10 1/10"
+_KINDS = ("1/2 0 1/2", "1/2 1/2 0", _BERT)
+#: Where all words are selected, and where a few are.
+_BY_WORD = [
+    *(WordDrawRecipe("1", k, "word") for k in _KINDS),
+    WordDrawRecipe("3/20", _BERT, "word"),
+]
 _SAME = Fraction(1, len(POOL))  # a random id is the original one with this probability
 
 
@@ -32,6 +40,33 @@ def _words(case: SampleWordsCase) -> list[Word]:
 def _at(array: Array, words: list[Word], piece: int) -> Array:
     """What an (n, B, T) array holds at one piece of each word: (n, words)."""
     return array[:, [w.row for w in words], [w.columns[piece] for w in words]]
+
+
+def _shown(
+    case: SampleWordsCase, inputs: Array, labels: Array, words: list[Word], piece: int = 0
+) -> Shown:
+    """What one piece of each word shows: (n, words)."""
+    tokens = np.broadcast_to(case.tokens, inputs.shape)
+    return Shown(*(_at(array, words, piece) for array in (tokens, inputs, labels != -100)))
+
+
+def _ends(
+    what: str, case: SampleWordsCase, inputs: Array, labels: Array, words: list[Word]
+) -> tuple[str, Shown, Shown]:
+    """The first and the last piece of each word."""
+    first, last = (_shown(case, inputs, labels, words, piece) for piece in (0, -1))
+    return what, first, last
+
+
+def _repeated(
+    context: Context, case: SampleWordsCase, inputs: Array, labels: Array, words: list[Word]
+) -> Iterator[tuple[str, Shown, Shown]]:
+    """The first piece of each word, in two samples and in two calls."""
+    shown = _shown(case, inputs, labels, words)
+    yield "words in two samples", shown.at(np.s_[0 : len(inputs) - 1 : 2]), shown.at(np.s_[1::2])
+    other = renamed(case)
+    later = sampled(context, other, len(inputs))
+    yield "words in two calls", shown, _shown(other, *later, words)
 
 
 def _rate(case: SampleWordsCase) -> Fraction:
@@ -66,6 +101,8 @@ def words_are_selected_whole(context: Context, case: SampleWordsCase) -> None:
     first = _at(chosen, words, 0)
     context.saw("words selected", first.sum())
     context.saw("words not selected", (~first).sum())
+    trials = case.n * sum(len(word.columns) > 1 for word in words)
+    context.sees(*([proof("words selected in part", trials)] if trials else []))
     for several, one, other in _pairs(words):
         found = _differing(_at(chosen, several, one), _at(chosen, several, other), several)
         context.saw("pieces", len(several) * case.n)
@@ -100,6 +137,7 @@ def words_are_selected_at_the_rate(context: Context, case: SampleWordsCase) -> N
             Tally(f"selected {what}", int(own.sum()), own.size, _rate(case))
             for what, which in groups
             for own in [chosen[:, which]]
+            if own.size
         ]
 
     fits(context, case, partial(sampled, context, case), counts)
@@ -112,7 +150,7 @@ def words_are_selected_at_the_rate(context: Context, case: SampleWordsCase) -> N
     needs=("trials",),
 )
 def words_are_selected_independently(context: Context, case: SampleWordsCase) -> None:
-    """Words of one row, words of two rows with one id, one word in two masks."""
+    """Words of one row, words of two rows with one id, one word in two masks and in two calls."""
     words = _words(case)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
@@ -120,10 +158,10 @@ def words_are_selected_independently(context: Context, case: SampleWordsCase) ->
         found = []
         for what, left, right in couples(words):
             both = chosen[:, left] & chosen[:, right]
-            found.append(Tally(f"{what}, both selected", int(both.sum()), both.size, p))
-        both = chosen[0::2] & chosen[1::2]
-        found.append(Tally("words selected in both of two masks", int(both.sum()), both.size, p))
-        return found
+            found.append((f"{what}, both selected", both, p))
+        for what, one, other in _repeated(context, case, inputs, labels, words):
+            found.append((f"{what}, both selected", one.selected & other.selected, p))
+        return evenly(found)
 
     p = _rate(case) ** 2
     fits(context, case, partial(sampled, context, case), counts)
@@ -132,24 +170,23 @@ def words_are_selected_independently(context: Context, case: SampleWordsCase) ->
 @check(
     "MLM-DST-3",
     port="sample_words",
-    recipes=table([WordDrawRecipe("1", kinds, "word") for kinds in _KINDS]),
+    recipes=table(_BY_WORD),
     needs=("trials",),
 )
 def words_show_the_three_kinds(context: Context, case: SampleWordsCase) -> None:
     """By the first piece of each word, which has the word's kind."""
     words, shares = _words(case), case.policy.corruption
-    rows, columns = [w.row for w in words], [w.columns[0] for w in words]
+    kept = shares.keep + shares.random * _SAME
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        shown, own = _at(inputs, words, 0), case.tokens[rows, columns]
-        kept = shares.keep + shares.random * _SAME
-        return [
-            Tally(f"words whose first piece shows {what}", int(seen.sum()), seen.size, Fraction(p))
+        tokens, inputs, selected = _shown(case, inputs, labels, words)
+        return evenly(
+            (f"words whose first piece shows {what}", seen[selected], Fraction(p))
             for what, seen, p in (
-                ("the mask id", shown == case.policy.mask_id, shares.mask),
-                ("its token", shown == own, kept),
+                ("the mask id", inputs == case.policy.mask_id, shares.mask),
+                ("its token", inputs == tokens, kept),
             )
-        ]
+        )
 
     fits(context, case, partial(sampled, context, case), counts)
 
@@ -157,18 +194,22 @@ def words_show_the_three_kinds(context: Context, case: SampleWordsCase) -> None:
 @check(
     "MLM-DST-11",
     port="sample_words",
-    recipes=table([WordDrawRecipe("1", kinds, "word") for kinds in _KINDS]),
+    recipes=table(_BY_WORD),
     needs=("words that show the mask id", "words that do not"),
 )
 def a_word_shows_one_kind(context: Context, case: SampleWordsCase) -> None:
     """The mask id on a part of a word is proof of the contrary."""
     inputs, labels = sampled(context, case, case.n)
-    words, masked = _words(case), (inputs == case.policy.mask_id) & (labels != -100)
-    first = _at(masked, words, 0)
-    context.saw("words that show the mask id", first.sum())
-    context.saw("words that do not", (~first).sum())
+    words, chosen, masked = _words(case), labels != -100, inputs == case.policy.mask_id
+    first, selected = _at(masked, words, 0), _at(chosen, words, 0)
+    context.saw("words that show the mask id", (first & selected).sum())
+    context.saw("words that do not", (~first & selected).sum())
+    trials = int(_at(chosen, [word for word in words if len(word.columns) > 1], 0).sum())
+    context.sees(*([proof("words that show the mask id in part", trials)] if trials else []))
     for several, one, other in _pairs(words):
-        found = _differing(_at(masked, several, one), _at(masked, several, other), several)
+        both = _at(chosen, several, one) & _at(chosen, several, other)
+        first, later = (_at(masked, several, piece) & both for piece in (one, other))
+        found = _differing(first, later, several)
         if found is not None:
             count, word, sample = found
             shown = inputs[sample, word.row, list(word.columns)].tolist()
@@ -182,24 +223,20 @@ def a_word_shows_one_kind(context: Context, case: SampleWordsCase) -> None:
 @check(
     "MLM-DST-11",
     port="sample_words",
-    recipes=table([WordDrawRecipe("1", "1/3 1/3 1/3", "word")]),
+    recipes=table([WordDrawRecipe(rate, "1/3 1/3 1/3", "word") for rate in ("1", "1/2")]),
     needs=("trials",),
 )
 def a_word_is_kept_or_random_as_a_whole(context: Context, case: SampleWordsCase) -> None:
     """A random id may be the original one: a word that seems to be of both kinds is rare."""
     words = [w for w in _words(case) if len(w.columns) > 1]
-    shares, rows = case.policy.corruption, [w.row for w in words]
+    p = Fraction(case.policy.corruption.random) * _SAME * (1 - _SAME)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        own = [
-            _at(inputs, words, piece) == case.tokens[rows, [w.columns[piece] for w in words]]
-            for piece in (0, -1)
-        ]
-        masked = _at(inputs, words, -1) == case.policy.mask_id
-        mixed = own[0] & ~own[1] & ~masked
-        p = Fraction(shares.random) * _SAME * (1 - _SAME)
+        _, first, last = _ends("", case, inputs, labels, words)
+        masked = last.inputs == case.policy.mask_id
+        mixed = (first.inputs == first.tokens) & (last.inputs != last.tokens) & ~masked
         what = "words with their token on the first piece and another id on the last"
-        return [Tally(what, int(mixed.sum()), mixed.size, p)]
+        return evenly([(what, mixed[first.selected & last.selected], p)])
 
     fits(context, case, partial(sampled, context, case), counts)
 
@@ -207,23 +244,33 @@ def a_word_is_kept_or_random_as_a_whole(context: Context, case: SampleWordsCase)
 @check(
     "MLM-DST-12",
     port="sample_words",
-    recipes=table([WordDrawRecipe("1", "1/2 0 1/2", "token")]),
+    recipes=table(
+        [
+            WordDrawRecipe("1", "1/2 0 1/2", "token"),
+            WordDrawRecipe("1", "1/3 1/3 1/3", "token"),
+            WordDrawRecipe("1/2", "1/3 1/3 1/3", "token"),
+        ]
+    ),
     needs=("trials",),
 )
 def pieces_of_a_word_show_kinds_of_their_own(context: Context, case: SampleWordsCase) -> None:
-    words, share = _words(case), Fraction(case.policy.corruption.mask)
+    """First and last pieces, and the first one of a word in two samples and in two calls."""
+    words = _words(case)
     groups = [
         ("words of two pieces", [w for w in words if len(w.columns) == 2]),
         ("first and last piece of longer words", [w for w in words if len(w.columns) > 2]),
     ]
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        masked = inputs == case.policy.mask_id
-        return [
-            Tally(f"{what}, both masked", int(both.sum()), both.size, share**2)
-            for what, own in groups
-            for both in [_at(masked, own, 0) & _at(masked, own, -1)]
+        twos = [
+            *(_ends(what, case, inputs, labels, own) for what, own in groups),
+            *_repeated(context, case, inputs, labels, words),
         ]
+        return evenly(
+            test
+            for what, one, other in twos
+            for test in kinds_of_both(what, one, other, case.policy)
+        )
 
     fits(context, case, partial(sampled, context, case), counts)
 
@@ -231,17 +278,19 @@ def pieces_of_a_word_show_kinds_of_their_own(context: Context, case: SampleWords
 @check(
     "MLM-DST-20",
     port="sample_words",
-    recipes=table([WordDrawRecipe("1", "0 1 0", "word")]),
+    recipes=table([WordDrawRecipe("1", kinds, "word") for kinds in ("0 1 0", "1/2 1/2 0")]),
     needs=("trials",),
 )
 def pieces_of_a_word_draw_ids_of_their_own(context: Context, case: SampleWordsCase) -> None:
-    """First and last pieces; both with ids of the pool."""
-    words = [w for w in _words(case) if len(w.columns) > 1]
+    """First and last pieces, and the first one of a word in two samples and in two calls."""
+    words = _words(case)
+    several = [w for w in words if len(w.columns) > 1]
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        one, other = (_at(inputs, words, piece) for piece in (0, -1))
-        fair = np.isin(one, POOL) & np.isin(other, POOL)
-        what = "words whose first and last piece show the same random id"
-        return [Tally(what, int((one == other)[fair].sum()), int(fair.sum()), _SAME)]
+        twos = [
+            _ends("first and last pieces", case, inputs, labels, several),
+            *_repeated(context, case, inputs, labels, words),
+        ]
+        return evenly(same_ids(what, one, other) for what, one, other in twos)
 
     fits(context, case, partial(sampled, context, case), counts)
