@@ -37,6 +37,7 @@ __all__ = [
 Call = dict[str, Any]
 _RATES = "positions_are_selected_at_the_rate"
 _PLACES = "every_place_is_selected_alike"
+_IDS = "random_ids_are_uniform_on_the_pool"
 _NEIGHBOURS = "neighbours_are_independent"
 _SAMES = "no_mask_repeats_another"
 _CALLS = "no_call_repeats_another"
@@ -145,14 +146,14 @@ def _redrawn(call: Call, answer: Any, change: Any) -> Any:
     return np.where(labels == -100, inputs, change(inputs)), labels
 
 
-@mutant_around("MLM-DST-4", "sample")
+@mutant_around("MLM-DST-4", "sample", check=_IDS)
 def the_last_id_is_never_drawn(correct: Port, call: Call) -> Any:
     """The upper end of the draw is left out twice."""
     last = call["policy"].vocab_size - 1
     return _redrawn(call, correct(**call), lambda ids: np.where(ids == last, last - 1, ids))
 
 
-@mutant_around("MLM-DST-4", "sample")
+@mutant_around("MLM-DST-4", "sample", check=_IDS)
 def random_ids_by_remainder(correct: Port, call: Call) -> Any:
     """Five bits by a remainder: the first four ids of the pool come twice as often."""
     policy: MaskingPolicy = call["policy"]
