@@ -88,15 +88,15 @@ def test_a_run_makes_no_more_tests_than_share_its_error() -> None:
     made = sum(check.saw.get("tests", 0) for r in report.requirements for check in r.checks)
     # Rates, columns and rows, rows and ends, kinds, ids, neighbours, twins and calls, and those of
     # fixed counts; columns again, ends, pairs.
-    expected = 3 + (64 + 64) + (4 + 3) + 9 + 2 * 28 + 3 + (2 + 1 + 3) + (64 + 2 * 3 + 3)
-    # Words: kinds, rates by length and place, pairs, what is left of a word's kind, kinds and ids of
-    # pieces, of samples and of calls.
-    expected += 8 + 2 * (1 + 5 + 23) + 5 + 2 + 3 * 2 * 4 + 2 * 3
+    expected = 3 + (64 + 64) + (4 + 3) + 6 + 2 * 28 + 3 + (2 + 1 + 3) + (64 + 2 * 3 + 3)
+    # Words: kinds, rates by length and place, pairs, what is left of a word's kind, kinds and ids
+    # of pieces, of samples and of calls.
+    expected += 8 + 2 * (1 + 5 + 23) + 5 + 2 + 2 * 2 * 4 + 2 * 3
     # Kinds and ids of neighbours, samples and calls.
-    expected += (3 * 2 + 2) * 6
+    expected += (2 * 2 + 2) * 6
     # Spans: columns and groups of them, runs in three places. Pairs of makers.
     expected += (64 + 4) + (64 + 5) + 3 * (6 + 7) + (18 + 27 + 108)
-    assert made == expected == 765
+    assert made == expected == 742
     assert made * ALPHA <= FAMILY_ERROR
     again = RunReport.from_json(report.to_json())
     assert again == report

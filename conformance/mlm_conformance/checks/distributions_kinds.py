@@ -40,7 +40,10 @@ def _shown(case: SampleCase, inputs: Array, labels: Array) -> Shown:
     needs=("trials",),
 )
 def selected_positions_show_the_three_kinds(context: Context, case: SampleCase) -> None:
-    """At rate 1, where each position says something; and at a rate, among the selected ones."""
+    """At rate 1, where each position says something; and at a rate, among the selected ones.
+
+    What shows neither the mask id nor its token shows another id: the rest.
+    """
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         shares = case.policy.corruption
@@ -51,7 +54,6 @@ def selected_positions_show_the_three_kinds(context: Context, case: SampleCase) 
         kinds = (
             ("positions that show the mask id", masked, shares.mask),
             ("positions that show their token", kept, shares.keep + shares.random * same),
-            ("positions that show another id", ~masked & ~kept, shares.random * (1 - same)),
         )
         return evenly((what, seen, Fraction(p)) for what, seen, p in kinds)
 
@@ -100,7 +102,6 @@ def random_ids_among_masked_ones_are_uniform_on_the_pool(
     recipes=table(
         [
             DrawRecipe("1", "1/2 0 1/2"),
-            DrawRecipe("1", "1/3 1/3 1/3"),
             DrawRecipe("1/2", "1/3 1/3 1/3"),
         ]
     ),
@@ -143,4 +144,5 @@ def _twos(
     for what, one, other in couples(inputs.shape):
         yield what, shown.at(one), shown.at(other)
     later = renamed(case)
-    yield "pairs of calls", shown, _shown(later, *sampled(context, later, len(inputs)))
+    again = _shown(later, *sampled(context, later, len(inputs)))
+    yield "pairs of calls", shown.at(np.s_[::2]), again.at(np.s_[::2])  # as many as of samples
