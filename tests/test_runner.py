@@ -14,7 +14,7 @@ from mlm_conformance.cases.codec import CaseError, decode_case, encode_case
 from mlm_conformance.cases.masks import MaskRecipe
 from mlm_conformance.cases.model import LossCase, WordsCase
 from mlm_conformance.cases.numbers import HeadRecipe, LossRecipe, ScoreRecipe
-from mlm_conformance.check import Check, Context, Unmeasurable, Violation
+from mlm_conformance.check import Check, Context, NotClaimed, Unmeasurable, Violation
 from mlm_conformance.checks import CHECKS
 from mlm_conformance.failure import read_failure
 from mlm_conformance.outcomes import Outcome
@@ -144,6 +144,46 @@ def test_what_cannot_be_measured_is_not_run() -> None:
 
     found = outcome_of(judge)
     assert (found.outcome, found.message) == (Outcome.NOT_RUN, "no memory to be seen")
+
+
+def refusing(number: int, then: Any = None) -> Any:
+    """A judgement that the first cases are refused to, and that ``then`` follows."""
+    cases: list[Any] = []
+
+    def judge(context: Context, case: Any) -> None:
+        cases.append(case)
+        if len(cases) <= number:
+            raise NotClaimed(f"no option for case {len(cases)}")
+        context.saw("selected")
+        if then is not None:
+            raise then
+
+    return judge
+
+
+def test_a_refused_case_hides_no_violation_of_a_later_one() -> None:
+    found = outcome_of(refusing(1, Violation("wrong after all")), needs=("selected",))
+    assert found.outcome is Outcome.FAIL
+    assert "wrong after all" in found.message
+
+
+def test_a_refused_case_hides_no_violation_that_is_drawn() -> None:
+    listed = len(next(c for c in CHECKS if c.name == SUM).always)
+    found = outcome_of(refusing(listed + 1, Violation("wrong after all")))
+    assert found.outcome is Outcome.FAIL
+
+
+def test_a_check_is_not_claimed_where_some_cases_are_refused() -> None:
+    found = outcome_of(refusing(2), needs=("selected",))
+    assert found.outcome is Outcome.NOT_CLAIMED
+    assert found.examples > 2
+    assert found.message == f"no option for case 1 (2 of {found.examples} cases refused)"
+
+
+def test_a_check_whose_cases_are_all_refused_needs_nothing() -> None:
+    found = outcome_of(refusing(10**6), needs=("selected",))
+    assert found.outcome is Outcome.NOT_CLAIMED
+    assert found.message == "no option for case 1"
 
 
 def test_a_check_that_breaks_is_an_error_and_no_verdict() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as use_seed
 from hypothesis import target as climb
 
-from mlm_conformance.check import Check, Fixed, Violation
+from mlm_conformance.check import Check, Fixed, NotClaimed, Violation
 from mlm_conformance.profiles import Profile
 from mlm_conformance.results import Sensitivity, Worst
 from mlm_conformance.session import Session
@@ -28,6 +28,7 @@ class Trial:
         self.session, self.check = session, check
         self._context = session.context()
         self.examples = 0
+        self.refusals: list[str] = []
         self.case: Any = None
         self.last_call: tuple[str, dict[str, Any]] | None = None
         self._failing: set[Any] = set()
@@ -46,9 +47,19 @@ class Trial:
         return self._context.worst
 
     def run(self) -> None:
+        """All cases.  A case that the target refuses hides nothing that a later one shows.
+
+        Raises
+        ------
+        NotClaimed : no case is violated, and the target refuses some.
+        """
         for recipe in self.check.listed(self.session.profile):
-            self._judge(recipe)
+            self._judge_or_refused(recipe)
         draw(self.check, self.session.profile, self.session.seed, self._judge_within_budget)
+        if self.refusals:
+            refused, cases = len(self.refusals), self.examples
+            some = f" ({refused} of {cases} cases refused)" if refused < cases else ""
+            raise NotClaimed(f"{self.refusals[0]}{some}")
 
     def _judge_within_budget(self, recipe: Any) -> None:
         """`_judge`, but shrinking ends in time: known failures fail again, the rest is let be."""
@@ -58,13 +69,19 @@ class Trial:
         if late and recipe not in self._failing:
             return
         try:
-            self._judge(recipe)
+            self._judge_or_refused(recipe)
             if self.check.climbs:
                 climb(self._context.case_ratio)
         except Violation:
             self._failing.add(recipe)
             self._failed_at = self._failed_at or time.perf_counter()
             raise
+
+    def _judge_or_refused(self, recipe: Any) -> None:
+        try:
+            self._judge(recipe)
+        except NotClaimed as refusal:
+            self.refusals.append(str(refusal))
 
     def _judge(self, recipe: Any) -> None:
         self.case = recipe.build(self.session.seed)
