@@ -9,8 +9,10 @@
     page.py        the page ``docs/dialects.md``
     simulated.py   a target that behaves like each dialect, written from its description
 
-The descriptions themselves are in `mlm_conformance.field.dialects`: they name implementations, and
-nothing here does.
+A dialect is called after the masker that has it, since that is the answer: "behaves like X".  So
+`simulated.py` has these names too, one for each target.  What is said of an implementation, with
+its source, is in `mlm_conformance.field.dialects`; nothing here calls one, or knows more of it than
+its name.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from mlm_conformance.dialects.event import Event
 from mlm_conformance.dialects.features import FEATURES
 from mlm_conformance.dialects.features.feature import Feature
 from mlm_conformance.dialects.probes import Drawn, Seen
+from mlm_conformance.distributions import judge
 from mlm_conformance.distributions.judge import ALPHA
 
 __all__ = ["Finding", "Identification", "Verdict", "identify"]
@@ -130,7 +131,10 @@ def identify(
     """The verdict on each dialect, from what was seen of a target."""
     findings = {name: _finding(feature, seen) for name, feature in FEATURES.items()}
     verdicts = tuple(_verdict(dialect, findings) for dialect in dialects)
-    return Identification(findings, verdicts, tuple(remarks))
+    found = Identification(findings, verdicts, tuple(remarks))
+    if found.tests > judge.TESTS:
+        raise AssertionError(f"{found.tests} events tested, and {judge.TESTS} share the error")
+    return found
 
 
 def _finding(feature: Feature, seen: Seen) -> Finding:

@@ -48,6 +48,7 @@ below 10⁻¹². That allows for a thousand tests, and a run makes fewer: it rej
 most once in 10⁹ runs. Where the probability is 0, one occurrence is proof. A feature with several
 answers left is undecided, and none of these is excluded. A dialect is excluded by an answer of its
 own that is rejected, and by nothing else: where its description is silent, nothing can exclude it.
+Where all masks of a call are equal, one of them counts, and fewer answers are rejected.
 Several that remain *cannot be told apart* by what was observed, and the report says what would.
 
 **What is not looked at.** Whether MASK itself is among the random ids, or the original is left out
@@ -77,10 +78,13 @@ the special tokens that are; *corrupted* what is changed though it has no label.
 """
 
 _REAL = """Found on {date} by `{command}`, Python {python}.
-Each ran through the adapter that the [field report](field-report.md) uses. It has no
-`sample_words`, so features of words were not observed.
+Each ran through the adapter that the [field report](field-report.md) uses.
 
 {rows}
+
+Not observed:
+
+{missing}
 
 Where these differ from their descriptions: {differences}.
 
@@ -170,7 +174,7 @@ def _pair(pair: tuple[Dialect, Dialect]) -> str:
 def _real(record: Mapping[str, Any]) -> str:
     rows = [
         [
-            f"`{run['target'].rpartition('.')[2]}`",
+            _short(run),
             ", ".join(f"{name} `{version}`" for name, version in run["versions"].items()),
             " or ".join(f"`{name}`" for name in run["fitting"]) or "none",
             ", ".join(f"`{found}`" for found in _found(run)),
@@ -183,11 +187,30 @@ def _real(record: Mapping[str, Any]) -> str:
         command=record["command"],
         python=f"`{record['python']}`",
         rows=_table(("target", "versions", "behaves like", "observed"), rows),
+        missing=_missing(record),
         differences=_differences(record) or "nowhere",
         runs=seen["number"],
         seeds=seen["seeds"],
         wrong=seen["wrong"],
     )
+
+
+def _short(run: Mapping[str, Any]) -> str:
+    return f"`{run['target'].rpartition('.')[2]}`"
+
+
+def _missing(record: Mapping[str, Any]) -> str:
+    """Features that were not observed, by the reason, and of which targets."""
+    targets = dict[tuple[str, str], list[str]]()
+    for run in record["real"]:
+        reasons = dict[str, list[str]]()
+        for name, finding in run["features"].items():
+            if finding["missing"]:
+                reasons.setdefault(finding["missing"], []).append(f"`{name}`")
+        for reason, names in reasons.items():
+            targets.setdefault((reason, ", ".join(names)), []).append(_short(run))
+    lines = [f"- {names} of {', '.join(of)}: {why}." for (why, names), of in targets.items()]
+    return "\n".join(lines) or "- nothing."
 
 
 def _found(run: Mapping[str, Any]) -> Iterator[str]:

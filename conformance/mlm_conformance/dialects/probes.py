@@ -152,36 +152,42 @@ Seen: TypeAlias = Mapping[str, Drawn | str]
 def observe(target: Target, seed: int = 0) -> tuple[Seen, list[str]]:
     """Show the target all probes; what it made of them, and remarks that decide nothing.
 
+    Where the masks of one call are equal, rows that come again are no trials of their own: one mask
+    of each call counts.
+
     Raises
     ------
-    TargetError : it has no ``sample``, or none that answers.
+    TargetError : it has neither ``sample`` nor ``sample_words``, or none that answers.
     """
     claims = target.hello().claims
     if not {"sample", "sample_words"} & set(claims):
         raise TargetError(
             f"identify needs the port sample or sample_words; the target has {', '.join(claims)}"
         )
+    remarks, once = _remarks(target, seed)
     found: dict[str, Drawn | str] = {}
     for salt, (name, probe) in enumerate(PROBES.items()):
         if probe.words and "sample_words" not in claims:
             found[name] = "the target has no sample_words"
         else:
-            found[name] = _all_drawn(target, probe, seed, salt)
+            found[name] = _all_drawn(target, probe, seed, salt, once=once)
     plain = found["kinds"]
     if isinstance(plain, str):
         raise TargetError(f"sample gives no masks of plain rows: {plain}")
-    return found, list(_remarks(target, seed))
+    return found, remarks
 
 
-def _all_drawn(target: Target, probe: Probe, seed: int, salt: int) -> Drawn | str:
+def _all_drawn(target: Target, probe: Probe, seed: int, salt: int, *, once: bool) -> Drawn | str:
+    """What came of all calls; ``once``: of the first mask of each."""
     parts = []
     for call in range(probe.calls):
         drawn = _drawn(target, probe, probe.tokens(seed, 100 * salt + call))
         if isinstance(drawn, str):
             return drawn
         parts.append(drawn)
-    names = ("tokens", "inputs", "selected")
-    return Drawn(probe.pattern, *(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+    names, kept = ("tokens", "inputs", "selected"), slice(probe.rows if once else None)
+    arrays = (np.concatenate([getattr(p, n)[kept] for p in parts]) for n in names)
+    return Drawn(probe.pattern, *arrays)
 
 
 def _drawn(target: Target, probe: Probe, tokens: _Array) -> Drawn | str:
@@ -192,7 +198,7 @@ def _drawn(target: Target, probe: Probe, tokens: _Array) -> Drawn | str:
         port, call["word_id"] = "sample_words", probe.word_id
     for policy in (POLICY, *_OTHERS):
         answer = target.call(port, **{**call, "policy": policy})
-        if answer.raised is None or "NotImplementedError" not in answer.raised.classes:
+        if not answer.not_implemented:
             break
     shape = (probe.n, *tokens.shape)
     wrong = _fault(answer, tokens, shape)
@@ -222,16 +228,22 @@ def _fault(answer: Answer, tokens: _Array, shape: Sequence[int]) -> str:
     return ""
 
 
-def _remarks(target: Target, seed: int) -> Iterator[str]:
-    """Whether masks come again in an equal call, and in one with other tokens."""
+def _remarks(target: Target, seed: int) -> tuple[list[str], bool]:
+    """Whether masks come again: in one call, in an equal one, in one with other tokens.
+
+    The second answer is the first of these three.
+    """
     probe = Probe("w" * 64, 16, 2)
     tokens = probe.tokens(seed, 99)
     other = np.where(tokens == _BEGINS[-1], _BEGINS[0], tokens + 2)
     calls = [_drawn(target, probe, rows) for rows in (tokens, tokens, other)]
     first, second, third = (d.selected if isinstance(d, Drawn) else None for d in calls)
     if first is None or second is None or third is None:
-        return
+        return [], False
     again = "the same masks" if (first == second).all() else "other masks"
-    yield f"An equal call gives {again}."
     alike = "the same positions" if (first == third).all() else "other positions"
-    yield f"A call with other tokens selects {alike}."
+    found = [f"An equal call gives {again}.", f"A call with other tokens selects {alike}."]
+    once = bool((first[: probe.rows] == first[probe.rows :]).all()) and bool(first.any())
+    if once:
+        found.append("The masks of one call are equal: one of them counts.")
+    return found, once

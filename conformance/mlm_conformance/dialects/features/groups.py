@@ -103,15 +103,19 @@ def _inverted(seen: Mapping[str, Drawn]) -> list[Event]:
 
 
 def _mixed(low: str, high: str) -> Predict:
-    """Of the first pair of a row that is wholly selected: does one half alone show MASK?"""
+    """Of the first pair of a row that is wholly selected: does one half alone show MASK?
+
+    Pairs that show MASK twice are left out: where everything does, nothing can be mixed.
+    """
 
     def events(seen: Mapping[str, Drawn]) -> list[Event]:
         drawn = seen["words"]
         one, other = _halves(drawn)
-        rows, columns = _one_pair(drawn, one & other)
-        masked = drawn.inputs == MASK
+        masked, begins = drawn.inputs == MASK, np.array(_pairs(drawn.pattern))
+        twice = masked[:, begins] & masked[:, begins + 1]
+        rows, columns = _one_pair(drawn, one & other & ~twice)
         mixed = masked[rows, columns] != masked[rows, columns + 1]
-        what = "wholly selected words of two pieces of which one alone shows MASK"
+        what = "selected words of two pieces, not both MASK, of which one alone shows it"
         return [Event(what, int(mixed.sum()), mixed.size, Fraction(low), Fraction(high))]
 
     return events
@@ -155,8 +159,8 @@ FEATURES = (
         "the pieces of a word that is selected",
         ("words",),
         {
-            "word": Value("show MASK, random ids or their own together", _mixed("0", "1/20")),
-            "piece": Value("show what each of them draws", _mixed("1/5", "1/2")),
+            "word": Value("show MASK, random ids or their own together", _mixed("0", "1/5")),
+            "piece": Value("show what each of them draws", _mixed("3/5", "1")),
         },
     ),
     Feature(
