@@ -95,8 +95,10 @@ def test_a_run_makes_no_more_tests_than_share_its_error() -> None:
     # Kinds and ids of neighbours, samples and calls.
     expected += (2 * 2 + 2) * 6
     # Spans: columns and groups of them, runs in three places. Pairs of makers.
-    expected += (64 + 4) + (64 + 5) + 3 * (6 + 7) + (18 + 27 + 108)
-    assert made == expected == 742
+    expected += (64 + 4) + (64 + 5) + (4 + 4 + 5) + (5 + 5 + 6) + (18 + 27 + 108)
+    # Spans beside and over places that are no candidates; their kinds, ids, and masks again.
+    expected += (4 + 3) + 6 + 2 * 2 + 1 + 1 + 1 + 3
+    assert made == expected == 755
     assert made * ALPHA <= FAMILY_ERROR
     again = RunReport.from_json(report.to_json())
     assert again == report

@@ -29,6 +29,7 @@ from typing import IO, Any
 from mlm_conformance import runner
 from mlm_conformance.accuracy import merged
 from mlm_conformance.check import Check
+from mlm_conformance.distributions.budget import within_budget
 from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError, Outcome
 from mlm_conformance.profiles import PROFILES, Profile
@@ -134,7 +135,7 @@ def merge(
     ids = dict.fromkeys(check.requirement for check in checks)
     ordered = tuple(found[id] for id in ids)
     # A share knows its own failures only; which one came first is seen here.
-    marked, first = mark_consequences(ordered)
+    marked, first = mark_consequences(within_budget(ordered))
     return RunReport(
         **fields,
         spec_version=text.SPEC_VERSION,

@@ -14,6 +14,7 @@ from hypothesis.errors import Flaky
 
 from mlm_conformance.check import Broken, Check, NotClaimed, Unmeasurable, Violation
 from mlm_conformance.checks import CHECKS
+from mlm_conformance.distributions.budget import within_budget
 from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.failure import FAILURES, reproduction, write_failure
 from mlm_conformance.outcomes import Outcome
@@ -94,7 +95,7 @@ def run(
     else:
         results, interrupted = _run_all(session, checks, progress)
         about = {**_about(session), "interrupted": interrupted}
-    requirements, first = mark_consequences(with_texts(results))
+    requirements, first = mark_consequences(within_budget(with_texts(results)))
     return RunReport(
         target=target,
         device=device,

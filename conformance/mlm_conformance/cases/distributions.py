@@ -32,6 +32,7 @@ VOCAB = 32  # few ids: each is drawn often
 POOL = tuple(i for i in range(VOCAB) if i not in SPECIAL)
 DRAWS = 32  # masks of a first look: 131,072 positions
 COSTLY_DRAWS = 16  # of words and spans, which look at neighbours
+_HOLES = 8  # so many columns from one place that is no candidate to the next
 #: The pieces of the words of a row, which come in an order of its own: one place less than a row.
 WORD_LENGTHS = (1,) * 7 + (2,) * 6 + (3,) * 5 + (4,) * 2 + (7,) * 3
 
@@ -98,20 +99,28 @@ class SpanDrawRecipe:
     lengths : the probabilities of the lengths 1, 2 and so on, with blanks between.
     kinds : shares of mask id, random ids and kept tokens.
     unit : what shares one decision of kind.
+    holes : whether every eighth column is no candidate, nor the first and the last.
+    rows_alike : whether all rows hold the same tokens.
     """
 
     start: str
     lengths: str
     kinds: str = "1 0 0"
     unit: str = "token"
+    holes: bool = False
+    rows_alike: bool = False
 
     def build(self, run_seed: int) -> SampleCase:
         """The case; equal recipes and run seeds give equal cases."""
         policy = _policy(Span(self.start, tuple(self.lengths.split())), self.kinds, self.unit)
+        tokens, able = _tokens(run_seed), np.ones(SHAPE, np.bool_)
+        if self.rows_alike:
+            tokens[:] = tokens[0]
+        if self.holes:
+            _make_holes(tokens, able)
         about = f"span start {self.start}, lengths {self.lengths}, {self.kinds} by {self.unit}"
-        return SampleCase(
-            _tokens(run_seed), np.ones(SHAPE, np.bool_), policy, COSTLY_DRAWS, about=about
-        )
+        about += ", with places that are no candidates" if self.holes else ""
+        return SampleCase(tokens, able, policy, COSTLY_DRAWS, about=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +174,16 @@ class ParallelDrawRecipe:
 
 def _tokens(run_seed: int) -> NDArray[Any]:
     return generator(run_seed, 77).choice(np.array(POOL), size=SHAPE).astype(np.int64)
+
+
+def _make_holes(tokens: NDArray[Any], able: NDArray[np.bool_]) -> None:
+    """Special tokens, and ineligible ones, in turn: in every eighth column, and at both ends."""
+    tokens[:, 0], tokens[:, -1] = CLS, SEP
+    row, hole = np.mgrid[: SHAPE[0], 1 : SHAPE[1] // _HOLES]
+    special, columns = (row + hole) % 2 == 0, slice(_HOLES, -1, _HOLES)
+    ids = np.array(SPECIAL)[(row // 2 + hole) % len(SPECIAL)]
+    tokens[:, columns] = np.where(special, ids, tokens[:, columns])
+    able[:, columns] = special
 
 
 def _policy(law: Selection, kinds: str, unit: str = "token") -> MaskingPolicy:

@@ -46,16 +46,21 @@ def at_least(count: int, trials: int, p: Fraction) -> float:
 
 
 def _beta(x: Fraction, a: int, b: int) -> float:
-    """I_x(a, b), the upper end of its enclosure."""
+    """I_x(a, b), the upper end of its enclosure.
+
+    Raises
+    ------
+    ArithmeticError : no precision that is tried makes the enclosure narrow enough.
+    """
     if x in (0, 1):
         return float(x)
     for bits in _BITS:
         with ctx.workprec(bits):
             ratio = arb(x.numerator) / arb(x.denominator)
             found = ratio.beta_lower(arb(a), arb(b), regularized=True)
-            if found.rel_accuracy_bits() >= _ENOUGH:
-                break
-    return min(1.0, float(found.upper()))
+            if found.is_finite() and found.rel_accuracy_bits() >= _ENOUGH:
+                return min(1.0, float(found.upper()))
+    raise ArithmeticError(f"I_x(a, b) for x = {x}, a = {a}, b = {b} is not known: {found}")
 
 
 def p_value(count: int, trials: int, p: Fraction) -> float:

@@ -1,8 +1,14 @@
 """Counts of a masker against the probabilities that its policy gives them.
 
 First a few draws: a masker that fits them well is done.  One that does not is asked for sixteen
-times as many, fresh, and rejected where no right masker would be as far off: the second look alone
-decides, so the first may be quick.
+times as many, and rejected where a right masker would hardly ever be as far off: the second look
+alone decides, so the first may be quick.
+
+A tally of a second look that was always taken would reject a right masker with probability `ALPHA`
+at most; that it is taken only after a bad first look makes it no more.  So nothing depends on
+whether the two looks, or the tallies of one, are independent of each other.  A run has at most
+`TESTS` tallies (`mlm_conformance.distributions.budget`), so it rejects a right masker with
+probability `FAMILY_ERROR` at most.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ __all__ = [
     "fits",
 ]
 
-#: How rarely a run rejects a right masker, at most, and how many tests share that.
+#: With what probability a run rejects a right masker, at most, and how many tests share that.
 FAMILY_ERROR, TESTS = 1e-9, 1000
 ALPHA = FAMILY_ERROR / TESTS
 #: Below this p-value the first look is followed by a second, of so many times the draws.
@@ -81,7 +87,8 @@ def fits(
 
     Raises
     ------
-    Violation : a right masker would be as far off at most once in 10¹² runs.
+    Violation : one of the tallies is as far off as that tally of a right masker is with probability
+        `ALPHA` at most; any of k tallies then with probability k · `ALPHA` at most.
     """
     first = counts(*draw(case.n))
     context.saw("tests", len(first))

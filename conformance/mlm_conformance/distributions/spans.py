@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from mlm_spec.policy import Span
 
-__all__ = ["pattern_probability", "rate", "whole_runs", "windows"]
+__all__ = [
+    "last_spans",
+    "last_spans_of_rows",
+    "pattern_probability",
+    "rate",
+    "spaced",
+    "whole_runs",
+    "windows",
+]
 
 #: By how many positions are still covered, how likely that is.
 _State = tuple[Fraction, ...]
@@ -32,22 +40,28 @@ def rate(law: Span, at: int) -> Fraction:
     return pattern_probability(law, (True,), at)
 
 
-def pattern_probability(law: Span, covered: Sequence[bool], at: int) -> Fraction:
+def pattern_probability(law: Span, covered: Sequence[bool | None], at: int) -> Fraction:
     """The probability that positions ``at``, ``at`` + 1, … are covered just as ``covered`` says.
+
+    None stands for a position that may be covered or not, such as one that is no candidate.
 
     >>> law = Span("1/4", ("0", "1"))
     >>> str(pattern_probability(law, (False, True, True, False), 5))  # one start, four without
     '81/1024'
     >>> str(pattern_probability(law, (False, True, False), 5))
     '0'
+    >>> str(pattern_probability(law, (False, None, False), 5))  # four that start nothing
+    '81/256'
     """
     state = _before(law, at)
     for wanted in covered:
         after = _step(law, state)
-        hidden = _uncovered(law, state)
         # Where a position is not covered, nothing is left over from it.
-        rest = after[0] - hidden
-        state = (rest, *after[1:]) if wanted else (hidden,)
+        hidden = _uncovered(law, state)
+        if wanted is None:
+            state = after
+        else:
+            state = (after[0] - hidden, *after[1:]) if wanted else (hidden,)
     return sum(state, Fraction(0))
 
 
@@ -83,6 +97,54 @@ def windows(columns: int, width: int, longest: int) -> list[int]:
     [4, 10, 16]
     """
     return list(range(longest, columns - width + 1, width + longest - 1))
+
+
+def spaced(marked: NDArray[np.bool_], first: int, apart: int) -> NDArray[np.bool_]:
+    """Of the marked places of each row those from ``first`` on, at least ``apart`` from each other.
+
+    >>> spaced(np.array([[True, False, True, True, True, True]]), 2, 2).astype(int).tolist()
+    [[0, 0, 1, 0, 1, 0]]
+    """
+    kept = np.zeros_like(marked)
+    free = np.full(len(marked), first)  # the first column of each row that may be next
+    for column in range(first, marked.shape[1]):
+        kept[:, column] = marked[:, column] & (free <= column)
+        free = np.where(kept[:, column], column + apart, free)
+    return kept
+
+
+def last_spans(
+    selected: NDArray[np.bool_], candidate: NDArray[np.bool_], length: int
+) -> NDArray[Any]:
+    """Where spans of one length end, if all have it: the last positions of runs.
+
+    Behind each is a candidate that is not selected, so that no later span covers any position of
+    it; among its own positions may be places that are no candidates.
+
+    Parameters
+    ----------
+    selected : bool (n, B, T).
+    candidate : bool (B, T).
+
+    Returns
+    -------
+    Sample, row and last column: int (spans, 3).
+    """
+    behind = candidate[:, 1:] & ~selected[:, :, 1:]
+    found = np.argwhere(selected[:, :, :-1] & behind)
+    return found[found[:, 2] >= length - 1]
+
+
+def last_spans_of_rows(
+    selected: NDArray[np.bool_], candidate: NDArray[np.bool_], length: int
+) -> NDArray[Any]:
+    """The last of the `last_spans` of each row: trials that nothing ties together."""
+    found = last_spans(selected, candidate, length)
+    if not len(found):
+        return found
+    ends = (found[1:, :2] != found[:-1, :2]).any(axis=1)
+    last: NDArray[Any] = found[np.append(ends, True)]
+    return last
 
 
 def whole_runs(selected: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> NDArray[Any]:

@@ -42,6 +42,9 @@ _NEIGHBOURS = "neighbours_are_independent"
 _SAMES = "no_mask_repeats_another"
 _CALLS = "no_call_repeats_another"
 _COUNTS = "a_fixed_count_is_exact_and_everywhere_alike"
+_SHARES = "selected_positions_show_the_three_kinds"
+_KINDS = "neighbours_show_kinds_of_their_own"
+_APART = "neighbours_draw_ids_of_their_own"
 _TF = "https://github.com/huggingface/transformers/pull/21834"
 _WORKERS = "https://github.com/huggingface/transformers/pull/36497"
 
@@ -124,13 +127,13 @@ def _kinds(correct: Port, call: Call, mask: Fraction, random: Fraction) -> Any:
     return correct(**_policy(call, corruption=kinds))
 
 
-@mutant_around("MLM-DST-3", "sample")
+@mutant_around("MLM-DST-3", "sample", check=_SHARES)
 def one_point_less_is_masked(correct: Port, call: Call) -> Any:
     """One in a hundred selected positions keeps its token that should show the mask id."""
     return _kinds(correct, call, Fraction(-1, 100), Fraction(0))
 
 
-@mutant_around("MLM-DST-3", "sample", url=_TF)
+@mutant_around("MLM-DST-3", "sample", check=_SHARES, url=_TF)
 def random_is_drawn_with_the_wrong_condition(correct: Port, call: Call) -> Any:
     """A tenth of what is not masked becomes random, in place of a tenth of all."""
     old = call["policy"].corruption
@@ -245,13 +248,13 @@ def _by_pairs(call: Call) -> Call:
     return {**_policy(call, corruption=kinds), "word_id": words}
 
 
-@mutant_around("MLM-DST-12", "sample")
+@mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def neighbours_show_one_kind(correct: Port, call: Call) -> Any:
     """One draw decides the kind of two neighbouring positions."""
     return sample_words(**_by_pairs(call)) if _is_bernoulli(call) else correct(**call)
 
 
-@mutant_around("MLM-DST-12", "sample")
+@mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def all_rows_show_one_kind(correct: Port, call: Call) -> Any:
     """Kinds are drawn for one row, and all rows have them."""
     inputs, labels = correct(**call)
@@ -262,7 +265,7 @@ def all_rows_show_one_kind(correct: Port, call: Call) -> Any:
     return np.where(labels == -100, inputs, shown), labels
 
 
-@mutant_around("MLM-DST-20", "sample")
+@mutant_around("MLM-DST-20", "sample", check=_APART)
 def neighbours_draw_one_id(correct: Port, call: Call) -> Any:
     """One random id is drawn for two neighbouring positions."""
     pairs = np.arange(call["tokens"].shape[1]) // 2 * 2

@@ -40,6 +40,9 @@ __all__ = [
 Call = dict[str, Any]
 _RATES = "positions_are_selected_at_the_rate"
 _BESIDE = "candidates_are_selected_alike_whatever_is_beside_them"
+_SHARES = "selected_positions_show_the_three_kinds"
+_KINDS = "neighbours_show_kinds_of_their_own"
+_APART = "neighbours_draw_ids_of_their_own"
 _AMONG = "random_ids_among_masked_ones_are_uniform_on_the_pool"
 _TOGETHER = "counted_positions_are_any_of_the_candidates"
 _ENDS = "first_and_last_candidates_are_counted_alike"
@@ -83,7 +86,7 @@ def _with_kinds(call: Call, selected: Any, kind: Any, pick: Any) -> Any:
     return np.where(selected, shown, tokens), np.where(selected, tokens, -100)
 
 
-@mutant_around("MLM-DST-3", "sample")
+@mutant_around("MLM-DST-3", "sample", check=_SHARES)
 def one_number_selects_and_says_the_kind(correct: Port, call: Call) -> Any:
     """What is below the rate is selected, and what is below four fifths is masked: always."""
     if not _is_bernoulli(call):
@@ -209,7 +212,7 @@ def counts_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     return sample_with(0, **call) if _is_count(call) else correct(**call)
 
 
-@mutant_around("MLM-DST-12", "sample")
+@mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def kept_or_random_is_said_for_a_row(correct: Port, call: Call) -> Any:
     """Each position is masked or not; those of a row that are not are all kept or all random."""
     if not _is_bernoulli(call):
@@ -221,7 +224,7 @@ def kept_or_random_is_said_for_a_row(correct: Port, call: Call) -> Any:
     return _with_kinds(call, labels != -100, np.where(kind < mask, kind, of_row), pick)
 
 
-@mutant_around("MLM-DST-12", "sample")
+@mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def kinds_come_twice(correct: Port, call: Call) -> Any:
     """Selection is fresh in every sample, and kinds in every second."""
     if not _is_bernoulli(call):
@@ -231,7 +234,7 @@ def kinds_come_twice(correct: Port, call: Call) -> Any:
     return _with_kinds(call, labels != -100, np.repeat(kind[0::2], 2, axis=0)[: len(kind)], pick)
 
 
-@mutant_around("MLM-DST-12", "sample")
+@mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def kinds_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     """Each call draws the same kinds, at positions of its own."""
     if not _is_bernoulli(call):
@@ -241,7 +244,7 @@ def kinds_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     return _with_kinds(call, labels != -100, kind, _numbers(call).random(labels.shape))
 
 
-@mutant_around("MLM-DST-20", "sample")
+@mutant_around("MLM-DST-20", "sample", check=_APART)
 def random_ids_come_twice(correct: Port, call: Call) -> Any:
     """Selection and kinds are fresh in every sample, and random ids in every second."""
     if not _is_bernoulli(call):
@@ -251,7 +254,7 @@ def random_ids_come_twice(correct: Port, call: Call) -> Any:
     return _with_kinds(call, labels != -100, kind, np.repeat(pick[0::2], 2, axis=0)[: len(pick)])
 
 
-@mutant_around("MLM-DST-20", "sample")
+@mutant_around("MLM-DST-20", "sample", check=_APART)
 def random_ids_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     """Each call draws the same random ids."""
     if not _is_bernoulli(call):
@@ -261,7 +264,7 @@ def random_ids_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     return _with_kinds(call, labels != -100, _numbers(call).random(labels.shape), pick)
 
 
-@mutant_around("MLM-DST-20", "sample")
+@mutant_around("MLM-DST-20", "sample", check=_APART)
 def a_row_draws_one_id_unless_all_is_random(correct: Port, call: Call) -> Any:
     """Where other kinds occur, the positions of a row that are random show one id."""
     if not _is_bernoulli(call):

@@ -15,6 +15,7 @@ from mlm_spec import Corruption, Span
 
 __all__ = [
     "a_budget_cuts_the_last_span",
+    "drawn",
     "kinds_are_drawn_for_each_token_of_a_span",
     "lengths_are_one_longer",
     "one_span_in_a_thousand_loses_its_end",
@@ -24,10 +25,13 @@ __all__ = [
     "the_longest_length_is_never_drawn",
     "the_start_is_the_rate_over_the_mean_length",
     "uniform_lengths_for_geometric",
+    "united",
 ]
 
 Call = dict[str, Any]
 Array = NDArray[Any]
+_RATES = "each_position_is_covered_at_its_rate"
+_RUNS = "runs_have_the_lengths_of_united_spans"
 _SPANBERT = (
     "https://github.com/facebookresearch/SpanBERT/blob/0670d8b/pretraining/fairseq/data/masking.py"
 )
@@ -58,7 +62,7 @@ def _masked(call: Call, chosen: Array) -> Any:
     return np.where(chosen, call["policy"].mask_id, tokens), np.where(chosen, tokens, -100)
 
 
-def _drawn(call: Call, law: Span) -> tuple[Array, Array]:
+def drawn(call: Call, law: Span) -> tuple[Array, Array]:
     """Random numbers of its own: where spans start, and how long they are; (n, B, T)."""
     shape = (call["n"], *call["tokens"].shape)
     rng = np.random.default_rng(int(call["tokens"].sum()) + call["n"])
@@ -67,7 +71,7 @@ def _drawn(call: Call, law: Span) -> tuple[Array, Array]:
     return rng.random(shape) < float(law.start), lengths
 
 
-def _united(starts: Array, lengths: Array) -> Array:
+def united(starts: Array, lengths: Array) -> Array:
     """What spans cover."""
     covered = np.zeros(starts.shape, np.bool_)
     for back in range(int(lengths.max(initial=1))):
@@ -76,7 +80,7 @@ def _united(starts: Array, lengths: Array) -> Array:
     return covered
 
 
-@mutant_around("MLM-DST-13", "sample")
+@mutant_around("MLM-DST-13", "sample", check=_RATES)
 def the_first_positions_have_the_full_rate(correct: Port, call: Call) -> Any:
     """Spans start before the first position too."""
     law = _law(call)
@@ -90,18 +94,18 @@ def the_first_positions_have_the_full_rate(correct: Port, call: Call) -> Any:
 _ROWS = ("tokens", "eligible")
 
 
-@mutant_around("MLM-DST-13", "sample")
+@mutant_around("MLM-DST-13", "sample", check=_RATES)
 def spans_beyond_the_end_are_left_out(correct: Port, call: Call) -> Any:
     """A span that would reach beyond its row is not drawn."""
     law = _law(call)
     if law is None:
         return correct(**call)
-    starts, lengths = _drawn(call, law)
+    starts, lengths = drawn(call, law)
     fits = np.arange(starts.shape[2]) + lengths <= starts.shape[2]
-    return _masked(call, _united(starts & fits, lengths))
+    return _masked(call, united(starts & fits, lengths))
 
 
-@mutant_around("MLM-DST-13", "sample")
+@mutant_around("MLM-DST-13", "sample", check=_RATES)
 def the_start_is_the_rate_over_the_mean_length(correct: Port, call: Call) -> Any:
     """Starts are as many as if no two spans ever met."""
     law = _law(call)
@@ -111,19 +115,19 @@ def the_start_is_the_rate_over_the_mean_length(correct: Port, call: Call) -> Any
     return _with_law(correct, call, Span(law.rate_at(len(law.lengths)) / mean, law.lengths))
 
 
-@mutant_around("MLM-DST-14", "sample")
+@mutant_around("MLM-DST-14", "sample", check=_RUNS)
 def lengths_are_one_longer(correct: Port, call: Call) -> Any:
     """The number of further positions is taken for the length."""
     return _as_often(correct, call, lambda lengths: (0, *lengths))
 
 
-@mutant_around("MLM-DST-14", "sample")
+@mutant_around("MLM-DST-14", "sample", check=_RUNS)
 def uniform_lengths_for_geometric(correct: Port, call: Call) -> Any:
     """All lengths are equally likely."""
     return _as_often(correct, call, lambda old: [Fraction(1, len(old))] * len(old))
 
 
-@mutant_around("MLM-DST-14", "sample")
+@mutant_around("MLM-DST-14", "sample", check=_RUNS)
 def the_longest_length_is_never_drawn(correct: Port, call: Call) -> Any:
     """The upper end of the draw is left out."""
     return _as_often(
@@ -131,13 +135,13 @@ def the_longest_length_is_never_drawn(correct: Port, call: Call) -> Any:
     )
 
 
-@mutant_around("MLM-DST-14", "sample")
+@mutant_around("MLM-DST-14", "sample", check=_RUNS)
 def spans_never_touch(correct: Port, call: Call) -> Any:
     """A span that would touch or overlap the one before it is not drawn."""
     law = _law(call)
     if law is None:
         return correct(**call)
-    starts, lengths = _drawn(call, law)
+    starts, lengths = drawn(call, law)
     chosen = np.zeros(starts.shape, np.bool_)
     free = np.zeros(starts.shape[:2], np.int64)  # the first column that may start a span
     for column in range(starts.shape[2]):
@@ -167,12 +171,12 @@ def one_span_in_a_thousand_loses_its_end(correct: Port, call: Call) -> Any:
     law = _law(call)
     if law is None:
         return correct(**call)
-    starts, lengths = _drawn(call, law)
+    starts, lengths = drawn(call, law)
     lost = np.random.default_rng(call["n"]).random(starts.shape) < 0.001
-    return _masked(call, _united(starts, lengths - lost))
+    return _masked(call, united(starts, lengths - lost))
 
 
-@mutant_around("MLM-DST-16", "sample")
+@mutant_around("MLM-DST-16", "sample", check="a_span_shows_one_kind")
 def kinds_are_drawn_for_each_token_of_a_span(correct: Port, call: Call) -> Any:
     """The unit "span" is read as "token"."""
     old = call["policy"].corruption
