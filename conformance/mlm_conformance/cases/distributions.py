@@ -24,6 +24,7 @@ __all__ = [
     "ParallelDrawRecipe",
     "SpanDrawRecipe",
     "WordDrawRecipe",
+    "plain_policy",
 ]
 
 SHAPE = (64, 64)
@@ -69,7 +70,7 @@ class DrawRecipe:
         tokens = generator(run_seed, 77).choice(np.array(POOL), size=drawn)
         told = dict(self.counted)
         law = Bernoulli(self.rate) if self.law == "bernoulli" else FixedCount(self.rate, **told)
-        policy = _policy(law, self.kinds)
+        policy = plain_policy(law, self.kinds)
         whole = np.broadcast_to(tokens, SHAPE).astype(np.int64).copy()
         able = _with_ends(whole, run_seed) if self.uneven else np.ones(SHAPE, np.bool_)
         told_of = "".join(f", {name} {value}" for name, value in self.counted)
@@ -112,7 +113,7 @@ class SpanDrawRecipe:
 
     def build(self, run_seed: int) -> SampleCase:
         """The case; equal recipes and run seeds give equal cases."""
-        policy = _policy(Span(self.start, tuple(self.lengths.split())), self.kinds, self.unit)
+        policy = plain_policy(Span(self.start, tuple(self.lengths.split())), self.kinds, self.unit)
         tokens, able = _tokens(run_seed), np.ones(SHAPE, np.bool_)
         if self.rows_alike:
             tokens[:] = tokens[0]
@@ -149,7 +150,7 @@ class WordDrawRecipe:
         words[:, :-1] = [np.repeat(ids, order) for order in orders]
         tokens = _tokens(run_seed)
         tokens[:, -1] = SEP
-        policy = _policy(WholeWord(self.rate), self.kinds, self.unit)
+        policy = plain_policy(WholeWord(self.rate), self.kinds, self.unit)
         about = f"word rate {self.rate}, {self.kinds} by {self.unit}"
         return SampleWordsCase(tokens, tokens != SEP, words, policy, COSTLY_DRAWS, about=about)
 
@@ -166,7 +167,7 @@ class ParallelDrawRecipe:
 
     def build(self, run_seed: int) -> SampleParallelCase:
         """The case; equal recipes and run seeds give equal cases."""
-        able, policy = np.ones(SHAPE, np.bool_), _policy(Bernoulli(self.rate), self.kinds)
+        able, policy = np.ones(SHAPE, np.bool_), plain_policy(Bernoulli(self.rate), self.kinds)
         many = (self.epochs, self.workers, self.ranks)
         about = f"bernoulli rate {self.rate}, {self.kinds}"
         return SampleParallelCase(_tokens(run_seed), able, policy, *many, about=about)
@@ -186,7 +187,8 @@ def _make_holes(tokens: NDArray[Any], able: NDArray[np.bool_]) -> None:
     able[:, columns] = special
 
 
-def _policy(law: Selection, kinds: str, unit: str = "token") -> MaskingPolicy:
+def plain_policy(law: Selection, kinds: str, unit: str = "token") -> MaskingPolicy:
+    """A policy on few ids, with that law and those shares."""
     mask, random, keep = kinds.split()
     return MaskingPolicy(
         law,

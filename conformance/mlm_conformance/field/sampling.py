@@ -24,6 +24,7 @@ __all__ = ["IGNORED", "require", "seed_of", "why_not"]
 
 #: The label of a position that is not selected.
 IGNORED = -100
+_LARGEST = 2**20
 
 _NAMES: dict[type[Selection], str] = {
     Bernoulli: "a Bernoulli law",
@@ -48,6 +49,10 @@ def why_not(policy: MaskingPolicy, laws: tuple[type[Selection], ...]) -> str | N
         return "each token is replaced on its own"
     if shown.random > 0 and isinstance(policy.pool, tuple):
         return "it has no option for the ids of random replacements"
+    if policy.mask_id not in policy.special_ids:
+        return "the mask token is special to it"
+    if policy.vocab_size > _LARGEST:
+        return f"no tokenizer is made here for more than {_LARGEST:,} ids"
     return None
 
 

@@ -1,0 +1,120 @@
+"""Cases for the distribution of masks from anywhere: sizes, ids, rates, shares and candidates.
+
+A masker may be right at one size and one vocabulary only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from mlm_conformance.cases.anywhere import uniform_by_size
+from mlm_conformance.cases.anywhere_masks import AnywhereMask
+from mlm_conformance.cases.distributions import POOL, SHAPE, plain_policy
+from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.numbers import generator
+from mlm_conformance.distributions.relations import enough
+from mlm_spec import Bernoulli, Corruption, MaskingPolicy
+
+__all__ = ["AnywhereDraw", "FairDraw", "anywhere_series", "fair_series", "may_be_declined"]
+
+_CELLS, _DRAWS = 2**16, 2**10  # positions of a first look, and masks at most
+#: More sizes than this tell nothing new of a distribution: each has its own share of the error.
+_MOST_SIZES = 8
+_PAD = 0
+#: The largest vocabulary that a tokenizer is expected to be made for.
+_LARGEST = 2**20
+_CONTENTS = 2**44
+
+
+@dataclass(frozen=True, slots=True)
+class AnywhereDraw:
+    """What a `SampleCase` from anywhere is made from, with a Bernoulli law.
+
+    Three of four policies are such as most maskers can be asked for; the fourth is any.
+
+    Attributes
+    ----------
+    number : which of the run's sizes.
+    """
+
+    number: int
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        # The sizes of masks change with every second number.
+        drawn = AnywhereMask(2 * self.number, "bernoulli").build(run_seed)
+        tokens, policy = drawn.tokens, drawn.policy
+        if self.number % 4 != 3:
+            rng = generator(run_seed, _CONTENTS + self.number)
+            policy = _usual(rng, self.number)
+            tokens = rng.integers(policy.vocab_size, size=tokens.shape)
+            some = rng.choice(np.array(policy.special_ids), size=tokens.shape)
+            tokens = np.where(rng.random(tokens.shape) < rng.choice([0.0, 0.1]), some, tokens)
+            length = rng.integers(tokens.shape[1] // 2, tokens.shape[1] + 1, len(tokens))
+            pads = np.arange(tokens.shape[1]) >= length[:, None]
+            tokens = np.where(pads & (rng.random(len(tokens)) < 0.5)[:, None], _PAD, tokens)
+        n = min(max(2, _CELLS // tokens.size), _DRAWS)
+        return SampleCase(tokens, drawn.eligible, policy, n, about="from anywhere")
+
+
+def _usual(rng: np.random.Generator, number: int) -> MaskingPolicy:
+    vocab = uniform_by_size(rng, 2**16 if number % 4 == 1 else 16, 250_002)
+    special = (_PAD, *(int(i) for i in rng.choice(np.arange(1, 8), size=3, replace=False)))
+    rate = Fraction(1, 200) if number % 4 == 2 else Fraction(int(rng.integers(1, 60)), 100)
+    masked, random = int(rng.integers(5, 80)), int(rng.integers(5, 16))
+    shares = (Fraction(n, 100) for n in (masked, random, 100 - masked - random))
+    return MaskingPolicy(
+        Bernoulli(rate if number else "3/20"),
+        Corruption("4/5", "1/10", "1/10") if number % 2 == 0 else Corruption(*shares),
+        vocab,
+        mask_id=special[1],
+        pad_id=_PAD,
+        special_ids=special,
+    )
+
+
+def may_be_declined(policy: MaskingPolicy) -> bool:
+    """Whether few maskers can be asked for it, so that declining it is no lack of a requirement."""
+    usual = policy.mask_id in policy.special_ids and policy.pool == "regular"
+    return not usual or policy.pad_id is None or policy.vocab_size > _LARGEST
+
+
+@dataclass(frozen=True, slots=True)
+class FairDraw:
+    """What a `SampleCase` is made from whose positions are selected, or masked, with 1/2 each.
+
+    Attributes
+    ----------
+    number : 0: the usual shape; others: which of the run's sizes.
+    rate, kinds : of the policy.
+    """
+
+    number: int
+    rate: str
+    kinds: str
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        shape, rng = SHAPE, np.random.default_rng([run_seed, self.number])
+        if self.number:
+            shape = AnywhereMask(2 * self.number, "bernoulli").build(run_seed).tokens.shape
+        rows, columns = shape
+        n = max(-(-enough(columns) // rows), -(-enough(rows) // columns))
+        tokens = rng.choice(np.array(POOL), size=shape)
+        policy = plain_policy(Bernoulli(self.rate), self.kinds)
+        about = f"rate {self.rate}, {self.kinds}, sizes from anywhere"
+        return SampleCase(tokens, np.ones(shape, np.bool_), policy, n, about=about)
+
+
+def anywhere_series(number: int) -> Sequence[AnywhereDraw]:
+    """One case for each of the first sizes; two are always in."""
+    return [AnywhereDraw(number + 2)] if number < _MOST_SIZES else []
+
+
+def fair_series(rate: str, kinds: str) -> Callable[[int], Sequence[FairDraw]]:
+    """One case for each of the first sizes; two are always in."""
+    return lambda number: [FairDraw(number + 2, rate, kinds)] if number < _MOST_SIZES else []
