@@ -66,10 +66,10 @@ def _usual(rng: np.random.Generator, number: int) -> MaskingPolicy:
     special = (_PAD, *(int(i) for i in rng.choice(np.arange(1, 8), size=3, replace=False)))
     rate = Fraction(1, 200) if number % 4 == 2 else Fraction(int(rng.integers(1, 60)), 100)
     masked, random = int(rng.integers(5, 80)), int(rng.integers(5, 16))
-    shares = (Fraction(n, 100) for n in (masked, random, 100 - masked - random))
+    mask, replace, keep = (Fraction(n, 100) for n in (masked, random, 100 - masked - random))
     return MaskingPolicy(
         Bernoulli(rate if number else "3/20"),
-        Corruption("4/5", "1/10", "1/10") if number % 2 == 0 else Corruption(*shares),
+        Corruption("4/5", "1/10", "1/10") if number % 2 == 0 else Corruption(mask, replace, keep),
         vocab,
         mask_id=special[1],
         pad_id=_PAD,

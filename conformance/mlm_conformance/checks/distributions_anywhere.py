@@ -133,7 +133,8 @@ def _parts(vocab: int) -> Iterator[range]:
 
 def _in(ids: Array, part: range) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = (ids >= part.start) & (ids < part.stop)
-    return inside & ((ids - part.start) % part.step == 0)
+    inside &= (ids - part.start) % part.step == 0
+    return inside
 
 
 def _fair(rate: str, kinds: str) -> dict[str, Any]:
