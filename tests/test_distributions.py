@@ -98,7 +98,9 @@ def test_a_run_makes_no_more_tests_than_share_its_error() -> None:
     expected += (64 + 4) + (64 + 5) + (4 + 4 + 5) + (5 + 5 + 6) + (18 + 27 + 108)
     # Spans beside and over places that are no candidates; their kinds, ids, and masks again.
     expected += (4 + 3) + 6 + 2 * 2 + 1 + 1 + 1 + 3
-    assert made == expected == 755
+    # From anywhere: rates by token and place, kinds, ids, pairs at every distance.
+    expected += 26 + 31 + 52 + 21 + 2 * 47
+    assert made == expected == 979
     assert made * ALPHA <= FAMILY_ERROR
     again = RunReport.from_json(report.to_json())
     assert again == report

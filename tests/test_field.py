@@ -310,7 +310,8 @@ def test_the_committed_report_covers_every_implementation() -> None:
 
 
 def _policy(law: object, *shown: object, **rest: object) -> MaskingPolicy:
-    return MaskingPolicy(law, Corruption(*shown), vocab_size=9, mask_id=3, **rest)  # type: ignore[arg-type]
+    rest = {"vocab_size": 9, "special_ids": (3,), **rest}
+    return MaskingPolicy(law, Corruption(*shown), mask_id=3, **rest)  # type: ignore[arg-type]
 
 
 BERT = ("4/5", "1/10", "1/10")
@@ -328,6 +329,9 @@ BERT = ("4/5", "1/10", "1/10")
         (_policy(Bernoulli("1/2"), 1, 0, 0, "word"), None),
         (_policy(Bernoulli("1/2"), *BERT, pool=(4, 5)), "random replacements"),
         (_policy(Bernoulli("1/2"), "1/2", 0, "1/2", pool=(4, 5)), None),
+        (_policy(Bernoulli("1/2"), *BERT, special_ids=()), "the mask token is special"),
+        (_policy(Bernoulli("1/2"), *BERT, vocab_size=2**20), None),
+        (_policy(Bernoulli("1/2"), *BERT, vocab_size=2**20 + 1), "tokenizer"),
     ],
 )
 def test_what_a_masker_has_no_option_for_is_refused_with_the_reason(

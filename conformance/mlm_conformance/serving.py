@@ -123,15 +123,13 @@ def serve_call(
     """
     watched = {n: v for n, v in arguments.items() if isinstance(v, np.ndarray | Mapping)}
     before = {name: _snapshot(value) for name, value in watched.items()}
-    if random_state:
-        _move_global_random_states()
-    states = _global_random_states() if random_state else None
+    states = _GlobalRandomStates() if random_state else None
     resident = _reset_peak() if measure_memory else None
     reply = _attempt(target, port, arguments, kept)
     if measure_memory:
         reply["peak_growth"] = _growth_since(resident)
-    if random_state:
-        reply["global_random_advanced"] = _global_random_states() != states
+    if states is not None:
+        reply["global_random_advanced"] = states.advanced()
     reply["mutated"] = [name for name, v in watched.items() if not _is_same(v, before[name])]
     return reply
 
@@ -219,15 +217,31 @@ def _text(value: object) -> str:
         return f"(no text: its __str__ raised {type(error).__name__})"
 
 
-def _move_global_random_states() -> None:
-    """So that a target that seeds them in every call does not find them as it left them."""
-    random.random()
-    np.random.random()  # this very state
+class _GlobalRandomStates:
+    """Python's and NumPy's global random states, around one call.
 
+    For the call they are others than before, or a target that seeds them in every call would find
+    them as it left them.
+    """
 
-def _global_random_states() -> object:
-    """Python's and NumPy's global random states, as something that compares."""
-    return random.getstate(), _frozen(np.random.get_state(legacy=False))
+    def __init__(self) -> None:
+        self._former = random.getstate(), np.random.get_state(legacy=False)
+        random.random()
+        np.random.random()  # this very state
+        self._moved = self._now()
+
+    def advanced(self) -> bool:
+        """Whether the call changed one of them; where it did not, they are what they were."""
+        if self._now() != self._moved:
+            return True
+        random.setstate(self._former[0])
+        np.random.set_state(self._former[1])
+        return False
+
+    @staticmethod
+    def _now() -> object:
+        """As something that compares."""
+        return random.getstate(), _frozen(np.random.get_state(legacy=False))
 
 
 def _frozen(value: object) -> object:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.mutants.distributions_spans import drawn, united
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_spec import Span
+from mlm_conformance.mutants.spanning import all_masked, drawn, span_law, united
 
 __all__ = [
     "a_special_token_ends_a_span",
@@ -24,11 +23,6 @@ _BESIDE = "candidates_beside_others_are_covered_at_the_rate"
 _OVER = "runs_go_on_behind_places_that_are_no_candidates"
 
 
-def _law(call: Call) -> Span | None:
-    law = call["policy"].selection
-    return law if isinstance(law, Span) else None
-
-
 def _able(call: Call) -> NDArray[np.bool_]:
     able: NDArray[np.bool_] = call["eligible"] & ~np.isin(
         call["tokens"], call["policy"].special_ids
@@ -38,15 +32,13 @@ def _able(call: Call) -> NDArray[np.bool_]:
 
 def _masked(call: Call, chosen: Array) -> Any:
     """These candidates selected, and all of them masked: inputs, labels."""
-    tokens = np.broadcast_to(call["tokens"], chosen.shape)
-    chosen = chosen & _able(call)
-    return np.where(chosen, call["policy"].mask_id, tokens), np.where(chosen, tokens, -100)
+    return all_masked(call, chosen & _able(call))
 
 
 @mutant_around("MLM-DST-13", "sample", check=_BESIDE)
 def spans_start_at_candidates_only(correct: Port, call: Call) -> Any:
     """A special token starts no span that would cover what is behind it."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     starts, lengths = drawn(call, law)
@@ -56,7 +48,7 @@ def spans_start_at_candidates_only(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-13", "sample", check=_BESIDE)
 def a_special_token_ends_a_span(correct: Port, call: Call) -> Any:
     """What a span would cover behind a special token is not selected."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     starts, lengths = drawn(call, law)
@@ -69,7 +61,7 @@ def a_special_token_ends_a_span(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-14", "sample", check=_OVER)
 def spans_are_drawn_on_candidates_alone(correct: Port, call: Call) -> Any:
     """Special tokens are taken out of a row before spans are drawn, and put back behind."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     close = united(*drawn(call, law))
@@ -83,7 +75,7 @@ def spans_are_drawn_on_candidates_alone(correct: Port, call: Call) -> Any:
 def the_token_behind_a_special_one_is_spared(correct: Port, call: Call) -> Any:
     """The first token behind a special one is never selected."""
     inputs, labels = correct(**call)
-    if _law(call) is None:
+    if span_law(call) is None:
         return inputs, labels
     behind = np.zeros_like(call["eligible"])
     behind[:, 1:] = ~_able(call)[:, :-1]

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.mutants.registry import Port, mutant_around
+from mlm_conformance.mutants.spanning import all_masked, drawn, span_law, united
 from mlm_spec import Corruption, Span
 
 __all__ = [
     "a_budget_cuts_the_last_span",
-    "drawn",
     "kinds_are_drawn_for_each_token_of_a_span",
     "lengths_are_one_longer",
     "one_span_in_a_thousand_loses_its_end",
@@ -25,7 +25,6 @@ __all__ = [
     "the_longest_length_is_never_drawn",
     "the_start_is_the_rate_over_the_mean_length",
     "uniform_lengths_for_geometric",
-    "united",
 ]
 
 Call = dict[str, Any]
@@ -37,53 +36,23 @@ _SPANBERT = (
 )
 
 
-def _law(call: Call) -> Span | None:
-    law = call["policy"].selection
-    return law if isinstance(law, Span) else None
-
-
 def _with_law(correct: Port, call: Call, law: Span) -> Any:
     return correct(**{**call, "policy": replace(call["policy"], selection=law)})
 
 
 def _as_often(correct: Port, call: Call, change: Callable[[tuple[Fraction, ...]], Any]) -> Any:
     """Other lengths, and so many starts that the rate away from the first positions is the same."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     lengths = tuple(change(law.lengths))
     return _with_law(correct, call, Span.with_rate(law.rate_at(len(law.lengths)), lengths))
 
 
-def _masked(call: Call, chosen: Array) -> Any:
-    """These positions selected, and all of them masked: inputs, labels."""
-    tokens = np.broadcast_to(call["tokens"], chosen.shape)
-    chosen = chosen & call["eligible"]
-    return np.where(chosen, call["policy"].mask_id, tokens), np.where(chosen, tokens, -100)
-
-
-def drawn(call: Call, law: Span) -> tuple[Array, Array]:
-    """Random numbers of its own: where spans start, and how long they are; (n, B, T)."""
-    shape = (call["n"], *call["tokens"].shape)
-    rng = np.random.default_rng(int(call["tokens"].sum()) + call["n"])
-    shares = np.cumsum([float(p) for p in law.lengths[:-1]])
-    lengths = 1 + np.searchsorted(shares, rng.random(shape), side="right")
-    return rng.random(shape) < float(law.start), lengths
-
-
-def united(starts: Array, lengths: Array) -> Array:
-    """What spans cover."""
-    covered = np.zeros(starts.shape, np.bool_)
-    for back in range(int(lengths.max(initial=1))):
-        reach = starts & (lengths > back)
-        covered[..., back:] |= reach[..., : starts.shape[-1] - back]
-    return covered
-
-
 @mutant_around("MLM-DST-13", "sample", check=_RATES)
 def the_first_positions_have_the_full_rate(correct: Port, call: Call) -> Any:
     """Spans start before the first position too."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     more = len(law.lengths) - 1
@@ -97,18 +66,18 @@ _ROWS = ("tokens", "eligible")
 @mutant_around("MLM-DST-13", "sample", check=_RATES)
 def spans_beyond_the_end_are_left_out(correct: Port, call: Call) -> Any:
     """A span that would reach beyond its row is not drawn."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     starts, lengths = drawn(call, law)
     fits = np.arange(starts.shape[2]) + lengths <= starts.shape[2]
-    return _masked(call, united(starts & fits, lengths))
+    return all_masked(call, united(starts & fits, lengths))
 
 
 @mutant_around("MLM-DST-13", "sample", check=_RATES)
 def the_start_is_the_rate_over_the_mean_length(correct: Port, call: Call) -> Any:
     """Starts are as many as if no two spans ever met."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     mean = sum((m * p for m, p in enumerate(law.lengths, 1)), Fraction(0))
@@ -138,7 +107,7 @@ def the_longest_length_is_never_drawn(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-14", "sample", check=_RUNS)
 def spans_never_touch(correct: Port, call: Call) -> Any:
     """A span that would touch or overlap the one before it is not drawn."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     starts, lengths = drawn(call, law)
@@ -148,13 +117,13 @@ def spans_never_touch(correct: Port, call: Call) -> Any:
         begins = starts[..., column] & (free <= column)
         free = np.where(begins, column + lengths[..., column] + 1, free)
         chosen[..., column] = begins | (column < free - 1)
-    return _masked(call, chosen)
+    return all_masked(call, chosen)
 
 
 @mutant_around("MLM-DST-15", "sample", url=_SPANBERT)
 def a_budget_cuts_the_last_span(correct: Port, call: Call) -> Any:
     """No more positions of a row are selected than its length times the rate, rounded up."""
-    law = _law(call)
+    law = span_law(call)
     inputs, labels = correct(**call)
     if law is None:
         return inputs, labels
@@ -168,12 +137,12 @@ def a_budget_cuts_the_last_span(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-15", "sample")
 def one_span_in_a_thousand_loses_its_end(correct: Port, call: Call) -> Any:
     """Now and then a span is one shorter than it should be."""
-    law = _law(call)
+    law = span_law(call)
     if law is None:
         return correct(**call)
     starts, lengths = drawn(call, law)
     lost = np.random.default_rng(call["n"]).random(starts.shape) < 0.001
-    return _masked(call, united(starts, lengths - lost))
+    return all_masked(call, united(starts, lengths - lost))
 
 
 @mutant_around("MLM-DST-16", "sample", check="a_span_shows_one_kind")
