@@ -30,6 +30,6 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = {
     "quick": Profile("quick", 3, 2.0, True, 1),
-    "ci": Profile("ci", 25, 10.0, True, 12),
+    "ci": Profile("ci", 25, 10.0, True, 16),
     "nightly": Profile("nightly", 400, 30.0, False, 200),
 }

@@ -41,6 +41,8 @@ _ROOMS: tuple[_Room, ...] = (
     ((3, 63), (1, 2), (513, 1200)),
     ((7, 14), (1, 12), (1, 12)),  # of the vocabulary, the power of two
     ((65, 998), (1, 9), (33, 200)),
+    ((2**15 + 1, 250_002), (1, 2), (1, 2)),  # in turns of at most 2¹⁶ ids, and of more than 10⁵
+    ((6, 14), (3, 600), (1, 1)),  # filled: thousands of positions
 )
 # Ids, hidden units, rows and columns of a layer.
 _LAYERS = (
@@ -48,8 +50,9 @@ _LAYERS = (
     ((999, 6000), (1, 9), (1, 3), (1, 3)),
     ((2, 64), (1, 96), (1, 9), (30, 80)),
 )
-_POWERS = 4  # the room that gives powers of two
-_FILLED = (0, 4)  # rooms whose cases, after the first of all, have as many entries as fit
+_POWERS, _LONGEST = 4, 6  # the rooms that give powers of two, and ids beyond 2¹⁵
+_LONG = ((2**15 + 1, 2**16), (110_000, 250_002))
+_FILLED = (0, 4, 7)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
 _MOST_PRODUCTS = 2**20  # of hidden units and weights, in a layer
 _SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
@@ -73,10 +76,12 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
     Some have as many entries as fit, and the one behind has at most half of them: what a large
     call leaves in a buffer lies behind the end of a smaller one.
     """
-    rng = generator(run_seed, _SIZES + number)
-    vocab, rows, columns = (uniform_by_size(rng, *ends) for ends in _ROOMS[number % len(_ROOMS)])
-    if number % len(_ROOMS) == _POWERS:
+    rng, room = generator(run_seed, _SIZES + number), number % len(_ROOMS)
+    vocab, rows, columns = (uniform_by_size(rng, *ends) for ends in _ROOMS[room])
+    if room == _POWERS:
         vocab = 2**vocab
+    if room == _LONGEST:
+        vocab = uniform_by_size(rng, *_LONG[number // len(_ROOMS) % 2])
     most = _MOST_ENTRIES // (2 if _is_filled(number - 1) else 1)
     rows = max(1, min(rows, most // vocab))
     if _is_filled(number):
@@ -119,9 +124,17 @@ def _selected(
     return selected
 
 
-def _weights(rng: np.random.Generator, shape: tuple[int, int], narrow: bool) -> NDArray[Any]:
-    """Of any size from 1e-7 to 1e6, of either sign and dtype; zeros of either sign, and 1e-41."""
-    scale = 10 ** rng.uniform(-6, 3 if narrow else 6)
+def _in_the_upper_half(logits: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+    """The same, of each row whose target is in the lower half backwards."""
+    low, last = ids < logits.shape[-1] // 2, logits.shape[-1] - 1
+    return np.where(low[:, None], logits[:, ::-1], logits), np.where(low, last - ids, ids)
+
+
+def _weights(
+    rng: np.random.Generator, shape: tuple[int, int], narrow: bool, heavy: bool
+) -> NDArray[Any]:
+    """Light ones from 1e-7 on or heavy ones to 1e6, of either sign and dtype; zeros, and 1e-41."""
+    scale = 10 ** (rng.uniform(2, 3 if narrow else 6) if heavy else rng.uniform(-6, 1))
     weights = rng.choice([-1, 1], size=shape) * rng.uniform(0.1, 1.0, size=shape) * scale
     dtype = rng.choice(["float32", "float64"])
     odd = rng.random(shape)
@@ -159,22 +172,30 @@ class AnywhereScore:
         rng = _contents(run_seed, self.number, self.families, self.narrow, self.tiny)
         vocab, rows, columns = drawn_sizes(run_seed, self.number)
         dtype = (NARROW if self.narrow else WIDE)[_turn(self.number)]
-        if self.tiny:
-            vocab, rows, columns, dtype = self.number + 2, *rng.integers(1, 6, size=2), "float32"
+        if self.tiny:  # in eight cases each number of rows from 1 to 8, and of columns to 7
+            vocab, rows, columns = self.number + 2, 1 + self.number % 8, 1 + self.number * 3 % 7
+            dtype = "float32"
         family = str(rng.choice(self.families))
         weighted = self.weighted
         if weighted is None:
             weighted = rng.random() < 0.6 if self.tiny else _is_weighted(self.number, self.narrow)
         logits, ids = FAMILIES[family](rng, rows * columns, vocab)
+        if vocab >= _LONG[0][0]:
+            logits, ids = _in_the_upper_half(logits, ids)
         logits = within_range(logits, dtype).astype(dtype_of(dtype))
         return ScoreCase(
             logits.reshape(rows, columns, vocab),
             ids.reshape(rows, columns).astype(_int_dtype(rng)),
             _selected(rng, (rows, columns), vocab, ends=not weighted),
-            _weights(rng, (rows, columns), self.narrow) if weighted else None,
+            _weights(rng, (rows, columns), self.narrow, self._heavy) if weighted else None,
             salt=self.number,
             about=f"{family}, sizes from anywhere",
         )
+
+    @property
+    def _heavy(self) -> bool:
+        """In turns, the other way in narrow logits: so that each size has light and heavy ones."""
+        return (self.number + self.narrow) % 2 == 0
 
 
 def score_series(
@@ -240,6 +261,7 @@ class AnywhereHead:
         ids, *others = _LAYERS[self.number % len(_LAYERS)]
         part = _halves(*ids)[self.number // len(_LAYERS) % 2]
         vocab, width, rows, columns = (uniform_by_size(sizes, *ends) for ends in (part, *others))
+        rows = 1 + (self.number + 2) % 8  # each number of rows comes in eight layers
         columns = max(1, min(columns, _MOST_PRODUCTS // (vocab * width * rows)))
         dtype = (*WIDE, *NARROW)[self.number % 4]
         shape, kind = (rows, columns), dtype_of(dtype)
@@ -250,7 +272,7 @@ class AnywhereHead:
             (rng.normal(size=vocab) * 2.0).astype(kind) if self.biased else None,
             rng.integers(vocab, size=shape).astype(_int_dtype(rng)),
             _selected(rng, shape, vocab),
-            _weights(rng, shape, narrow=True),
+            _weights(rng, shape, narrow=True, heavy=self.number % 2 == 1),
             salt=self.number,
             about="sizes from anywhere",
         )

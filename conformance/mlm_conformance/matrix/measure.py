@@ -116,16 +116,11 @@ def measure(
     found: dict[str, Fate] = {}
     with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
         # A process meets the same cases again and again, and remembers what is right for them.
-        shares = [pool.submit(_share, mutants[i::8], profile, own) for i in range(8)]
-        for share in as_completed(shares):
-            for one in share.result():
-                found[one.mutant] = one
-                say(len(found), one)
+        for done in as_completed([pool.submit(fate, mutant, profile, own) for mutant in mutants]):
+            one = done.result()
+            found[one.mutant] = one
+            say(len(found), one)
     return [found[mutant.name] for mutant in mutants]
-
-
-def _share(mutants: Sequence[Mutant], profile: str, own: bool) -> list[Fate]:
-    return [fate(mutant, profile, own) for mutant in mutants]
 
 
 def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> Fate:
