@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from checkout import ROOT
 from mlm_conformance import cli
+from mlm_conformance.answer import Answer
 from mlm_conformance.dialects import page, simulated
 from mlm_conformance.dialects.command import FORMAT, answer
 from mlm_conformance.dialects.decide import Identification, identify
@@ -429,6 +430,40 @@ def test_the_exit_status_says_what_came_of_it(
     assert cli.main(["identify", target, "--in-process"]) == status
     told = capsys.readouterr()
     assert said in told.out + told.err
+
+
+class Hangs:
+    """Gives no answer in time; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def hello(self) -> Any:
+        return InProcessTarget(simulated.hf_collator).hello()
+
+    def call(self, port: str, **arguments: Any) -> Answer:
+        self.asked += 1
+        return Answer("timed_out", text="gave no answer within 3 s")
+
+
+def test_a_masker_that_hangs_is_asked_once() -> None:
+    target = Hangs()
+    with pytest.raises(TargetError, match="sample gave no answer within 3 s, and is asked no more"):
+        observe(target, 0)  # type: ignore[arg-type]
+    assert target.asked == 1
+
+
+def test_shares_and_margins_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = identified(simulated.hf_collator)
+    assert found.shares[0].startswith("Of 86016 ordinary tokens ")
+    share = float(found.shares[0].partition("(")[2].rstrip(".)"))
+    assert abs(share - 0.15) < 0.01
+    assert found.shares[1].startswith("These show MASK, another id, their own: 0.8")
+    name, event = found.findings["count"].next_best or pytest.fail("no margin")
+    assert name in found.findings["count"].rejected
+    assert event == found.findings["count"].worst[name]
+    others = [found.findings["count"].worst[n].p_value for n in found.findings["count"].rejected]
+    assert event.p_value == max(others)
 
 
 def test_bad_calls_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -622,3 +622,4 @@ def test_a_path_that_cannot_be_written_is_a_bad_call(tmp_path: Path) -> None:
     with pytest.raises(BadCallError, match="is a folder"):
         require_writable(tmp_path)
     require_writable(tmp_path / "report.json")
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -591,6 +592,9 @@ def test_a_target_without_a_device_runs_on_the_cpu_and_nowhere_else(name: str) -
         ("no_such_module:Target", "cpu", UnknownTarget, "there is no module 'no_such_module'"),
         ("misbehaving:no.such", "cpu", UnknownTarget, "misbehaving has no attribute 'no.such'"),
         ("misbehaving:", "cpu", UnknownTarget, "is not of the form module:attribute"),
+        ("./misbehaving.py:Echo", "cpu", UnknownTarget, "for that file write misbehaving:Echo"),
+        ("a/b.py:C", "cpu", UnknownTarget, "for that file write b:C in the folder a"),
+        ("a-b:C", "cpu", UnknownTarget, "'a-b' is no name of a module"),
         ("misbehaving:broken_constructor", "cpu", TargetError, "in broken_constructor"),
         ("misbehaving:exits_at_once", "cpu", TargetError, "SystemExit"),
         ("misbehaving:Echo.score", "cpu", TargetError, "cannot be made: missing a required"),
@@ -605,6 +609,13 @@ def test_an_unusable_target_says_why(
         open_target(name, device, in_process=in_process).hello()
     assert type(caught.value) is error
     assert text in str(caught.value)
+
+
+def test_a_broken_constructor_is_shown_by_its_own_lines() -> None:
+    with pytest.raises(TargetError) as caught:
+        resolve("misbehaving:broken_constructor")
+    files = re.findall(r'File "([^"]*)"', caught.value.detail)
+    assert [Path(file).name for file in files] == ["misbehaving.py"]
 
 
 def test_a_target_that_dies_while_it_loads_is_unusable() -> None:

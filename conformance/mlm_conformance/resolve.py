@@ -21,6 +21,7 @@ import os
 import sys
 import traceback
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from mlm_conformance.ports import PORTS, REDUCTIONS
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 GROUP = "mlm_spec.backends"
+_NOT_THEIRS = (__file__, importlib.__file__, "<frozen importlib.")
 
 
 class TargetError(Exception):
@@ -125,6 +127,11 @@ def _load(name: str) -> Any:
     module, _, path = name.partition(":")
     if not module or not path:
         raise UnknownTarget(f"the target {name!r} is not of the form module:attribute")
+    if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
+        raise UnknownTarget(
+            f"the target {name!r} is not of the form module:attribute: {module!r} is no name of a "
+            f"module{_meant(module, path)}"
+        )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     found = importlib.import_module(module)
@@ -133,6 +140,15 @@ def _load(name: str) -> Any:
             raise UnknownTarget(f"{module} has no attribute {path!r}")
         found = getattr(found, attribute)
     return found
+
+
+def _meant(module: str, path: str) -> str:
+    """What to write instead of the path of a file."""
+    file = Path(module)
+    if file.suffix != ".py":
+        return ""
+    folder = "" if file.parent == Path() else f" in the folder {file.parent}"
+    return f"; for that file write {file.stem}:{path}{folder}"
 
 
 def _made(name: str, found: Any, device: str) -> Any:
@@ -207,4 +223,9 @@ def _is_installed(package: str) -> bool:
 
 
 def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    """Of the target's own lines, without those that lead to them from here."""
+    told = traceback.TracebackException.from_exception(error)
+    told.stack = traceback.StackSummary.from_list(
+        [frame for frame in told.stack if not frame.filename.startswith(_NOT_THEIRS)]
+    )
+    return "".join(told.format())

@@ -99,15 +99,16 @@ def _show(found: Identification, target: str, console: Console) -> None:
     console.print(_features(found))
     console.print()
     console.print(_dialects(found.verdicts, found))
-    said: Sequence[str] = (*found.remarks, answer(found, target), *found.apart())
+    said: Sequence[str] = (*found.shares, *found.remarks, answer(found, target), *found.apart())
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _features(found: Identification) -> Table:
-    table = Table("feature", "found", title="Observed", title_justify="left", box=None)
+    heads = ("feature", "found", "not the next best answer, since")
+    table = Table(*heads, title="Observed", title_justify="left", box=None)
     for finding in found.findings.values():
-        table.add_row(FEATURES[finding.feature].title, _told(finding))
+        table.add_row(FEATURES[finding.feature].title, _told(finding), _margin(finding))
     return table
 
 
@@ -117,6 +118,13 @@ def _told(finding: Finding) -> str:
     values = FEATURES[finding.feature].values
     told = [f"{values[name].about} ({name})" for name in finding.possible]
     return "; or: ".join(told) or "nothing that is described"
+
+
+def _margin(finding: Finding) -> str:
+    if finding.next_best is None:
+        return ""
+    name, event = finding.next_best
+    return f"{name}: {event}"
 
 
 def _dialects(verdicts: Sequence[Verdict], found: Identification) -> Table:
@@ -152,6 +160,7 @@ def to_json(found: Identification, target: str, seed: int, hello: Hello) -> dict
         "answer": answer(found, target),
         "fitting": list(found.fitting),
         "apart": found.apart(),
+        "shares": list(found.shares),
         "remarks": list(found.remarks),
         "features": {name: _finding(finding) for name, finding in found.findings.items()},
         "dialects": {v.dialect.name: _verdict(v, found) for v in found.verdicts},

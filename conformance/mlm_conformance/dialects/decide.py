@@ -16,7 +16,7 @@ from mlm_conformance.dialects.dialect import Dialect
 from mlm_conformance.dialects.event import Event
 from mlm_conformance.dialects.features import FEATURES
 from mlm_conformance.dialects.features.feature import Feature
-from mlm_conformance.dialects.probes import Drawn, Seen
+from mlm_conformance.dialects.probes import Drawn, Seen, shares
 from mlm_conformance.distributions import judge
 from mlm_conformance.distributions.judge import ALPHA
 
@@ -51,6 +51,14 @@ class Finding:
         return tuple(name for name in self.worst if name not in self.rejected)
 
     @property
+    def next_best(self) -> tuple[str, Event] | None:
+        """Of a decided feature the rejected value that would be least surprising: its margin."""
+        if len(self.possible) > 1 or not self.rejected:
+            return None
+        name = max(self.rejected, key=lambda name: self.worst[name].p_value)
+        return name, self.worst[name]
+
+    @property
     def state(self) -> str:
         """Not observed, undecided, unknown (no value is left), or decided."""
         if self.missing:
@@ -81,11 +89,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """The answer for one target."""
+    """The answer for one target.
+
+    Attributes
+    ----------
+    findings : of each feature.
+    verdicts : on each dialect.
+    remarks, shares : sentences on what was observed; they decide nothing.
+    """
 
     findings: Mapping[str, Finding]
     verdicts: tuple[Verdict, ...]
     remarks: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
 
     @property
     def fitting(self) -> tuple[str, ...]:
@@ -131,7 +147,7 @@ def identify(
     """The verdict on each dialect, from what was seen of a target."""
     findings = {name: _finding(feature, seen) for name, feature in FEATURES.items()}
     verdicts = tuple(_verdict(dialect, findings) for dialect in dialects)
-    found = Identification(findings, verdicts, tuple(remarks))
+    found = Identification(findings, verdicts, tuple(remarks), tuple(shares(seen)))
     if found.tests > judge.TESTS:
         raise AssertionError(f"{found.tests} events tested, and {judge.TESTS} share the error")
     return found

@@ -41,6 +41,7 @@ __all__ = [
     "Probe",
     "Seen",
     "observe",
+    "shares",
 ]
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = (0, 1, 2, 3, 15)
@@ -157,7 +158,8 @@ def observe(target: Target, seed: int = 0) -> tuple[Seen, list[str]]:
 
     Raises
     ------
-    TargetError : it has neither ``sample`` nor ``sample_words``, or none that answers.
+    TargetError : it has neither ``sample`` nor ``sample_words``, or none that answers; or gave no
+        answer in time: each of the other calls would take as long.
     """
     claims = target.hello().claims
     if not {"sample", "sample_words"} & set(claims):
@@ -175,6 +177,25 @@ def observe(target: Target, seed: int = 0) -> tuple[Seen, list[str]]:
     if isinstance(plain, str):
         raise TargetError(f"sample gives no masks of plain rows: {plain}")
     return found, remarks
+
+
+def shares(seen: Seen) -> list[str]:
+    """How many ordinary tokens of plain rows are selected, and what these show: sentences."""
+    drawn = seen["kinds"]
+    if isinstance(drawn, str):
+        return []
+    ordinary = drawn.at("w")
+    chosen, places = drawn.selected[:, ordinary], len(drawn.selected) * int(ordinary.sum())
+    tokens, shown = (a[:, ordinary][chosen] for a in (drawn.tokens, drawn.inputs))
+    n = len(shown)
+    told = [f"Of {places} ordinary tokens {n} are selected ({n / places:.4f})."]
+    if n:
+        masked, kept = (shown == MASK).sum() / n, (shown == tokens).sum() / n
+        rest = 1.0 - masked - kept
+        told.append(
+            f"These show MASK, another id, their own: {masked:.4f}, {rest:.4f}, {kept:.4f}."
+        )
+    return told
 
 
 def _all_drawn(target: Target, probe: Probe, seed: int, salt: int, *, once: bool) -> Drawn | str:
@@ -198,6 +219,8 @@ def _drawn(target: Target, probe: Probe, tokens: _Array) -> Drawn | str:
         port, call["word_id"] = "sample_words", probe.word_id
     for policy in (POLICY, *_OTHERS):
         answer = target.call(port, **{**call, "policy": policy})
+        if answer.kind == "timed_out":
+            raise TargetError(f"{port} {answer.text}, and is asked no more")
         if not answer.not_implemented:
             break
     shape = (probe.n, *tokens.shape)

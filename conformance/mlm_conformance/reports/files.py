@@ -16,7 +16,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    BadCallError : the folder is missing or closed to us, or the path is itself a folder.
+    BadCallError : the folder is missing, or takes no file of ours, or the path is itself a folder.
     """
     target = Path(path)
     folder = target.parent
@@ -24,8 +24,15 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise BadCallError(f"cannot write {target}: the folder {folder} does not exist")
     if target.is_dir():
         raise BadCallError(f"cannot write {target}: it is a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise BadCallError(f"cannot write {target}: the folder {folder} is not writable")
+    if target.exists() and not target.is_file():
+        return  # a device or a pipe
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadCallError(
+            f"cannot write {target}: the folder {folder} is not writable: {reason}"
+        ) from None
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
