@@ -92,6 +92,7 @@ def remembering(function: Callable[..., T], capacity: int = _KEPT) -> Callable[.
             kept[key] = function(**arguments)
             if len(kept) > capacity:
                 kept.popitem(last=False)
+        kept.move_to_end(key)
         return kept[key]
 
     return answer

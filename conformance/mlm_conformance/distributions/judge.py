@@ -76,17 +76,20 @@ class Tally:
         return p_value(self.count, self.trials, self.probability)
 
     @property
-    def suspicious(self) -> bool:
-        """Whether its p-value is below `SUSPICION`.
+    def is_near(self) -> bool:
+        """Whether it is so near its mean, where many are expected, that no p-value is needed.
 
-        Next to its mean, where many are expected, it is not: what is so far off is as rare as
-        three standard deviations of a normal distribution, give or take the skewness.
+        What has a p-value of `SUSPICION` is as rare as three standard deviations of a normal
+        distribution, give or take the skewness.
         """
         p = float(self.probability)
         mean, variance = self.trials * p, self.trials * p * (1.0 - p)
-        if variance > _MANY and abs(self.count - mean) < _NEAR * sqrt(variance):
-            return False
-        return self.p_value < SUSPICION
+        return variance > _MANY and abs(self.count - mean) < _NEAR * sqrt(variance)
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether its p-value is below `SUSPICION`."""
+        return not self.is_near and self.p_value < SUSPICION
 
 
 def fits(
@@ -116,9 +119,9 @@ def fits(
     context.sees(*_sensitivities(first if told is None else told(first)))
     if not any(tally.suspicious for tally in first):
         return
-    second = counts(*draw(MORE * case.n))
-    worst = min(second, key=lambda tally: tally.p_value)
-    if worst.p_value < ALPHA:
+    second = [tally for tally in counts(*draw(MORE * case.n)) if not tally.is_near]
+    worst = min(second, key=lambda tally: tally.p_value, default=None)
+    if worst is not None and worst.p_value < ALPHA:
         share, p = worst.count / worst.trials, worst.probability
         raise Violation(
             f"{worst.what}: {worst.count} of {worst.trials} ({share:.6g}), should be {p} "

@@ -110,8 +110,9 @@ def _drawn(
     return np.stack([b.inputs for b in drawn]).astype(small), np.stack(labels).astype(small)
 
 
-#: A mutant asks again and again for what others have asked for.
-_remembered = remembering(_drawn, 64)
+#: A mutant asks again and again for what others have asked for: the checks of chapter DST make some
+#: 300 calls, of a megabyte or two.
+_remembered = remembering(_drawn, 400)
 
 
 def denominator(reduction: str, count: int, num_items: int | None) -> int:

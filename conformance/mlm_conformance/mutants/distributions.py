@@ -17,6 +17,7 @@ __all__ = [
     "a_masker_seeds_itself_in_every_call",
     "all_rows_have_one_mask",
     "all_rows_show_one_kind",
+    "columns_are_favoured_in_turns",
     "columns_of_the_first_half_are_favoured",
     "counted_positions_come_from_the_first_half",
     "each_sample_comes_twice",
@@ -117,6 +118,20 @@ def columns_of_the_first_half_are_favoured(correct: Port, call: Call) -> Any:
     _, _, column = _places(high)
     first = column < high[0].shape[2] // 2
     return tuple(np.where(first, a, b) for a, b in zip(high, low, strict=True))
+
+
+@mutant_around("MLM-DST-2", "sample", check=_PLACES)
+def columns_are_favoured_in_turns(correct: Port, call: Call) -> Any:
+    """In long rows two columns of four have a rate higher by a tenth, and two a lower one."""
+    rate = call["policy"].selection.rate if _is_bernoulli(call) else Fraction(1)
+    if rate > Fraction(9, 10) or call["tokens"].shape[1] <= 16:
+        return correct(**call)
+    high, low = (
+        correct(**_policy(call, selection=Bernoulli(rate * factor)))
+        for factor in (Fraction(11, 10), Fraction(9, 10))
+    )
+    _, _, column = _places(high)
+    return tuple(np.where(column % 4 % 3 == 0, a, b) for a, b in zip(high, low, strict=True))
 
 
 def _kinds(correct: Port, call: Call, mask: Fraction, random: Fraction) -> Any:
