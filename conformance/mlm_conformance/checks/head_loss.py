@@ -10,9 +10,9 @@ import numpy as np
 from mlm_conformance.bounds import arithmetic
 from mlm_conformance.cases.anywhere import head_series
 from mlm_conformance.cases.model import HeadCase
-from mlm_conformance.cases.numbers import DTYPES, generator, head_recipes
-from mlm_conformance.check import Context, NotClaimed, check
-from mlm_conformance.checks.common import field_of, require_like, require_wide
+from mlm_conformance.cases.numbers import DTYPES, HeadRecipe, generator, head_recipes
+from mlm_conformance.check import Context, NotClaimed, Violation, check
+from mlm_conformance.checks.common import besides, field_of, require_like, require_wide
 from mlm_conformance.checks.head import bounds_of
 from mlm_spec import head
 
@@ -150,8 +150,11 @@ def loss_of_a_layer_and_nothing_is_zero_or_an_error(context: Context, case: Head
 @check(
     "MLM-HED-9",
     port="head_loss",
-    recipes=head_recipes(SHAPES, DTYPES, patterns=("all",)),
-    needs=(*DTYPES, "gradients"),
+    recipes=besides(
+        head_recipes(SHAPES, DTYPES, patterns=("all",)),
+        [HeadRecipe(SHAPES[0], "float32", 1.0, "all", False, False, 5)],
+    ),
+    needs=(*DTYPES, "gradients", "no bias"),
     theorem=True,
 )
 def gradients_of_a_layers_loss_are_like_their_inputs(context: Context, case: HeadCase) -> None:
@@ -159,9 +162,11 @@ def gradients_of_a_layers_loss_are_like_their_inputs(context: Context, case: Hea
     context.saw(case.hidden.dtype.name)
     result = _call(context, case)
     names = [n for n in ("hidden", "weight", "bias") if f"grad_{n}" in result]
+    context.saw("no bias", case.bias is None)
     if not names:
         raise NotClaimed("head_loss returns no gradients")
     for name in names:
-        if getattr(case, name) is not None:
-            context.saw("gradients")
-            require_like(result, f"grad_{name}", getattr(case, name))
+        if getattr(case, name) is None:
+            raise Violation(f"grad_{name} without a {name} is not None")
+        context.saw("gradients")
+        require_like(result, f"grad_{name}", getattr(case, name))

@@ -12,6 +12,7 @@ from mlm_conformance.mutants.registry import Port, mutant_around
 from mlm_spec import EmptySelectionError
 
 __all__ = [
+    "a_bias_gradient_of_a_loss_without_a_bias",
     "a_term_of_all_hidden_states",
     "an_empty_micro_batch_is_refused",
     "divides_by_the_rows",
@@ -307,6 +308,15 @@ def gradient_of_a_loss_is_at_least_float32(correct: Port, call: Call) -> Any:
     """The gradient of narrow logits is returned as it was computed."""
     value, gradient = correct(**call)
     return value, gradient if gradient.dtype == np.float64 else gradient.astype(np.float32)
+
+
+@mutant_around("MLM-HED-9", "head_loss", reduction=SUM)
+def a_bias_gradient_of_a_loss_without_a_bias(correct: Port, call: Call) -> Any:
+    """The gradient of a bias that is not there is zeros."""
+    result = dict(correct(**call))
+    if call["bias"] is None:
+        result["grad_bias"] = np.zeros(len(call["weight"]), call["hidden"].dtype)
+    return result
 
 
 @mutant_around("MLM-HED-9", "head_loss", reduction=SUM)
