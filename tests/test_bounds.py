@@ -322,3 +322,18 @@ def test_a_class_that_is_none_is_a_bad_target(
 ) -> None:
     with pytest.raises(TargetError, match=f"its accumulation is {got}; expected ORDER"):
         outcome(name, tmp_path, monkeypatch)
+
+
+def test_the_gradient_without_a_difference_has_four_roundings() -> None:
+    """At the target w·O/(O + e_t), in float32 with a float64 weight: one more than 1 − p_t has."""
+    rng, how = np.random.default_rng(0), arithmetic("float32", "float32")
+    logits = (rng.normal(size=(100_000, 3)) * [1.0, 1.0, 0.1] - [8.0, 8.0, 0.0]).astype(np.float32)
+    weights, targets = rng.uniform(0.125, 0.127, size=len(logits)), np.zeros(len(logits), np.int64)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    others = powers[:, 1] + powers[:, 2]
+    share = weights.astype(np.float32) / (others + powers[:, 0])
+    true = weights[:, None] * logit_gradient(logits.astype(np.float64), targets)
+    off = np.abs((others * share).astype(np.float64) - true[:, 0])
+    limits = gradient_bound(logits, true, weights, how)[:, 0]
+    assert (off <= limits).all()
+    assert (off > limits - how.unit * np.abs(true[:, 0])).any()  # so it is with three

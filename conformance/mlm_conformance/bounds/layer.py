@@ -128,7 +128,7 @@ def _signal_error(
     with np.errstate(invalid="ignore", over="ignore"):
         moved = np.where(soft.p > 0.0, soft.p * np.expm1(log_factor * SLACK), 0.0)
     bound = scale * (moved + stored.unit * soft.p)
-    bound = bound + 3 * stored.unit * np.abs(gradient) + stored.tiny * (1.0 + scale)
+    bound = bound + 4 * stored.unit * np.abs(gradient) + stored.tiny * (1.0 + scale)
     bound = stored.stored(np.abs(gradient), bound)
     result: Floats = bound * SLACK
     return result

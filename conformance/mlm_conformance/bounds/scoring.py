@@ -78,14 +78,14 @@ def gradient_bound(
     weights : float64 (N,).
     how : the accumulation and output arithmetic.
 
-    Covers exp(z_j − log S), exp(log p_j) and e_j / S.
+    Covers exp(z_j − log S), exp(log p_j) and e_j / S; at the target also (S − e_t) / S.
     """
     soft = softmax(logits.astype(np.float64))
     factor = np.expm1(probability_error(soft, how) * SLACK)
     size, scale = np.abs(gradient), np.abs(weights)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         moved = np.where(soft.p > 0.0, soft.p * factor, 0.0)
-    bound = scale * (moved + how.unit * soft.p) + 3 * how.unit * size + how.tiny * (1.0 + scale)
+    bound = scale * (moved + how.unit * soft.p) + 4 * how.unit * size + how.tiny * (1.0 + scale)
     bound = how.stored(size, bound)
     result: Floats = bound * SLACK + _reference_gradient(logits.shape[-1]) * size
     return result
