@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from mlm_conformance.mutants.correct import sample_with, sample_words
 from mlm_conformance.mutants.registry import Port, mutant_around
+from mlm_conformance.mutants.sampling import is_bernoulli, unselected, with_policy
 from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy
 
 __all__ = [
@@ -50,22 +50,6 @@ _TF = "https://github.com/huggingface/transformers/pull/21834"
 _WORKERS = "https://github.com/huggingface/transformers/pull/36497"
 
 
-def _policy(call: Call, **changes: Any) -> Call:
-    return {**call, "policy": replace(call["policy"], **changes)}
-
-
-def _is_bernoulli(call: Call) -> bool:
-    return isinstance(call["policy"].selection, Bernoulli)
-
-
-def _unselected(call: Call, answer: Any, where: Any) -> Any:
-    """The answer with some positions not selected after all."""
-    inputs, labels = (array.copy() for array in answer)
-    tokens = np.broadcast_to(call["tokens"], inputs.shape)
-    inputs[where], labels[where] = tokens[where], -100
-    return inputs, labels
-
-
 def _places(answer: Any) -> tuple[Any, Any, Any]:
     """Sample, row and column of every entry."""
     count, rows, columns = answer[0].shape
@@ -75,17 +59,17 @@ def _places(answer: Any) -> tuple[Any, Any, Any]:
 @mutant_around("MLM-DST-1", "sample", check=_RATES)
 def one_point_more_is_selected(correct: Port, call: Call) -> Any:
     """The rate is one hundredth higher."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     rate = min(Fraction(1), call["policy"].selection.rate + Fraction(1, 100))
-    return correct(**_policy(call, selection=Bernoulli(rate)))
+    return correct(**with_policy(call, selection=Bernoulli(rate)))
 
 
 @mutant_around("MLM-DST-1", "sample", check=_RATES)
 def kept_tokens_are_not_counted(correct: Port, call: Call) -> Any:
     """A position that keeps its token is not selected."""
     answer = correct(**call)
-    return _unselected(call, answer, answer[0] == call["tokens"])
+    return unselected(call, answer, answer[0] == call["tokens"])
 
 
 @mutant_around("MLM-DST-2", "sample", check=_PLACES)
@@ -93,7 +77,7 @@ def the_first_column_is_never_selected(correct: Port, call: Call) -> Any:
     """Masking begins at the second column."""
     answer = correct(**call)
     _, _, column = _places(answer)
-    return _unselected(call, answer, np.broadcast_to(column == 0, answer[0].shape))
+    return unselected(call, answer, np.broadcast_to(column == 0, answer[0].shape))
 
 
 @mutant_around("MLM-DST-2", "sample", check=_PLACES)
@@ -102,17 +86,17 @@ def the_last_row_is_never_selected(correct: Port, call: Call) -> Any:
     answer = correct(**call)
     _, row, _ = _places(answer)
     last = row == answer[0].shape[1] - 1
-    return _unselected(call, answer, np.broadcast_to(last, answer[0].shape))
+    return unselected(call, answer, np.broadcast_to(last, answer[0].shape))
 
 
 @mutant_around("MLM-DST-2", "sample", check=_PLACES)
 def columns_of_the_first_half_are_favoured(correct: Port, call: Call) -> Any:
     """Half of a row has a higher rate and half a lower one: the mean is right."""
-    if not _is_bernoulli(call) or call["policy"].selection.rate > Fraction(1, 2):
+    if not is_bernoulli(call) or call["policy"].selection.rate > Fraction(1, 2):
         return correct(**call)
     rate = call["policy"].selection.rate
     high, low = (
-        correct(**_policy(call, selection=Bernoulli(rate * factor)))
+        correct(**with_policy(call, selection=Bernoulli(rate * factor)))
         for factor in (Fraction(3, 2), Fraction(1, 2))
     )
     _, _, column = _places(high)
@@ -123,11 +107,11 @@ def columns_of_the_first_half_are_favoured(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-2", "sample", check=_PLACES)
 def columns_are_favoured_in_turns(correct: Port, call: Call) -> Any:
     """In long rows two columns of four have a rate higher by a tenth, and two a lower one."""
-    rate = call["policy"].selection.rate if _is_bernoulli(call) else Fraction(1)
+    rate = call["policy"].selection.rate if is_bernoulli(call) else Fraction(1)
     if rate > Fraction(9, 10) or call["tokens"].shape[1] <= 16:
         return correct(**call)
     high, low = (
-        correct(**_policy(call, selection=Bernoulli(rate * factor)))
+        correct(**with_policy(call, selection=Bernoulli(rate * factor)))
         for factor in (Fraction(11, 10), Fraction(9, 10))
     )
     _, _, column = _places(high)
@@ -139,7 +123,7 @@ def _kinds(correct: Port, call: Call, mask: Fraction, random: Fraction) -> Any:
     if not (old.mask and old.random and old.keep):
         return correct(**call)
     kinds = Corruption(old.mask + mask, old.random + random, old.keep - mask - random)
-    return correct(**_policy(call, corruption=kinds))
+    return correct(**with_policy(call, corruption=kinds))
 
 
 @mutant_around("MLM-DST-3", "sample", check=_SHARES)
@@ -203,13 +187,13 @@ def _joined(call: Call, answer: Any, apart: int) -> Any:
 @mutant_around("MLM-DST-5", "sample", check=_NEIGHBOURS)
 def neighbours_share_a_decision(correct: Port, call: Call) -> Any:
     """One draw decides two neighbouring positions."""
-    return _joined(call, correct(**call), 1) if _is_bernoulli(call) else correct(**call)
+    return _joined(call, correct(**call), 1) if is_bernoulli(call) else correct(**call)
 
 
 @mutant_around("MLM-DST-5", "sample", check=_NEIGHBOURS)
 def the_eighth_column_shares_with_the_first(correct: Port, call: Call) -> Any:
     """Eight decisions are drawn at once, and used twice."""
-    return _joined(call, correct(**call), 8) if _is_bernoulli(call) else correct(**call)
+    return _joined(call, correct(**call), 8) if is_bernoulli(call) else correct(**call)
 
 
 @mutant_around("MLM-DST-6", "sample", check=_SAMES, url=_WORKERS)
@@ -239,7 +223,7 @@ def a_count_of_its_own_each_time(correct: Port, call: Call) -> Any:
     """A fixed count is a rate: about as many, and seldom exactly."""
     if not isinstance(call["policy"].selection, FixedCount):
         return correct(**call)
-    return correct(**_policy(call, selection=Bernoulli(call["policy"].selection.rate)))
+    return correct(**with_policy(call, selection=Bernoulli(call["policy"].selection.rate)))
 
 
 @mutant_around("MLM-DST-7", "sample", check=_COUNTS)
@@ -251,7 +235,7 @@ def counted_positions_come_from_the_first_half(correct: Port, call: Call) -> Any
     able = call["eligible"].copy()
     able[:, half:] = False
     law = type(call["policy"].selection)(min(Fraction(1), 2 * rate))
-    return correct(**{**_policy(call, selection=law), "eligible": able})
+    return correct(**{**with_policy(call, selection=law), "eligible": able})
 
 
 def _by_pairs(call: Call) -> Call:
@@ -260,13 +244,13 @@ def _by_pairs(call: Call) -> Call:
     old = call["policy"].corruption
     kinds = Corruption(old.mask, old.random, old.keep, "word")
     words = np.broadcast_to(columns, call["tokens"].shape).copy()
-    return {**_policy(call, corruption=kinds), "word_id": words}
+    return {**with_policy(call, corruption=kinds), "word_id": words}
 
 
 @mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def neighbours_show_one_kind(correct: Port, call: Call) -> Any:
     """One draw decides the kind of two neighbouring positions."""
-    return sample_words(**_by_pairs(call)) if _is_bernoulli(call) else correct(**call)
+    return sample_words(**_by_pairs(call)) if is_bernoulli(call) else correct(**call)
 
 
 @mutant_around("MLM-DST-12", "sample", check=_KINDS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlm_conformance.mutants.correct import sample_with
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_spec import Bernoulli
+from mlm_conformance.mutants.sampling import is_bernoulli
 
 __all__ = [
     "columns_from_512_on_are_never_selected",
@@ -41,10 +41,6 @@ _ROWS = "no_rows_or_samples_decide_one_another"
 _CALLS = "no_calls_decide_one_another"
 
 
-def _bernoulli(call: Call) -> bool:
-    return isinstance(call["policy"].selection, Bernoulli)
-
-
 def _tokens(call: Call, answer: Any) -> Any:
     return np.broadcast_to(call["tokens"], answer[0].shape)
 
@@ -73,7 +69,7 @@ def _numbers(call: Call) -> Any:
 def rates_below_a_hundredth_are_0(correct: Port, call: Call) -> Any:
     """A rate is a percentage without decimals."""
     answer = correct(**call)
-    tiny = _bernoulli(call) and call["policy"].selection.rate < 0.01
+    tiny = is_bernoulli(call) and call["policy"].selection.rate < 0.01
     return _unselected(call, answer, True) if tiny else answer
 
 
@@ -81,7 +77,7 @@ def rates_below_a_hundredth_are_0(correct: Port, call: Call) -> Any:
 def high_ids_are_selected_half_as_often(correct: Port, call: Call) -> Any:
     """The upper half of a large vocabulary is thought to be rare."""
     answer = correct(**call)
-    if not _bernoulli(call):
+    if not is_bernoulli(call):
         return answer
     high = call["tokens"] > max(call["policy"].vocab_size // 2, 100)
     return _unselected(call, answer, high & (_numbers(call).random(answer[0].shape) < 0.5))
@@ -92,7 +88,7 @@ def padded_rows_have_twice_the_rate(correct: Port, call: Call) -> Any:
     """The number of selected positions is that of a row without padding."""
     answer = correct(**call)
     policy = call["policy"]
-    if not _bernoulli(call) or policy.pad_id is None:
+    if not is_bernoulli(call) or policy.pad_id is None:
         return answer
     more = sample_with(5, call["tokens"], call["eligible"], policy, call["n"])
     padded = np.cumsum(call["tokens"][:, ::-1] == policy.pad_id, axis=1)[:, :2].sum(1) == 3
@@ -104,7 +100,7 @@ def padded_rows_have_twice_the_rate(correct: Port, call: Call) -> Any:
 def columns_from_512_on_are_never_selected(correct: Port, call: Call) -> Any:
     """A row is cut where the model of another time ended."""
     answer = correct(**call)
-    if not _bernoulli(call):
+    if not is_bernoulli(call):
         return answer
     return _unselected(call, answer, np.arange(call["tokens"].shape[1]) >= 512)
 
@@ -113,7 +109,7 @@ def columns_from_512_on_are_never_selected(correct: Port, call: Call) -> Any:
 def rows_from_64_on_have_none(correct: Port, call: Call) -> Any:
     """Only 64 rows of a batch are masked."""
     answer = correct(**call)
-    if not _bernoulli(call):
+    if not is_bernoulli(call):
         return answer
     return _unselected(call, answer, np.arange(len(call["tokens"]))[:, None] >= 64)
 
@@ -155,7 +151,7 @@ def half_of_a_row_has_the_mask_of_the_other_half(correct: Port, call: Call) -> A
     """Half as many random numbers are drawn, and used twice."""
     half = call["tokens"].shape[1] // 2
     answer = correct(**call)
-    if not _bernoulli(call):
+    if not is_bernoulli(call):
         return answer
     return _copied(call, answer, np.s_[..., half : 2 * half], np.s_[..., :half])
 
@@ -165,7 +161,7 @@ def every_second_pair_of_neighbours_decides_together(correct: Port, call: Call) 
     """The third has the mask of the second, the fifth that of the fourth, and so on."""
     last = (call["tokens"].shape[1] - 1) // 2 * 2
     answer = correct(**call)
-    if not _bernoulli(call):
+    if not is_bernoulli(call):
         return answer
     return _copied(call, answer, np.s_[..., 2 : last + 1 : 2], np.s_[..., 1:last:2])
 
@@ -174,7 +170,7 @@ def every_second_pair_of_neighbours_decides_together(correct: Port, call: Call) 
 def every_tenth_place_copies_the_one_17_before(correct: Port, call: Call) -> Any:
     """Now and then a random number comes again, a long way on."""
     answer = correct(**call)
-    if not _bernoulli(call) or call["tokens"].shape[1] <= 17:
+    if not is_bernoulli(call) or call["tokens"].shape[1] <= 17:
         return answer
     copied = _copied(call, answer, np.s_[..., 17:], np.s_[..., :-17])
     again = _numbers(call).random(answer[0].shape) < 0.1
@@ -187,7 +183,7 @@ def every_third_place_is_the_parity_of_two(correct: Port, call: Call) -> Any:
     inputs, labels = correct(**call)
     policy, tokens = call["policy"], _tokens(call, (inputs, labels))
     columns = tokens.shape[2] // 3 * 3
-    if not _bernoulli(call) or policy.selection.rate != 0.5 or policy.corruption.mask != 1:
+    if not is_bernoulli(call) or policy.selection.rate != 0.5 or policy.corruption.mask != 1:
         return inputs, labels
     chosen = labels != -100
     first, second, third = (slice(k, columns, 3) for k in range(3))
@@ -200,7 +196,7 @@ def every_third_place_is_the_parity_of_two(correct: Port, call: Call) -> Any:
 def rows_take_turns_with_two_masks(correct: Port, call: Call) -> Any:
     """Every row has the mask of the one before its neighbour."""
     answer = correct(**call)
-    if not _bernoulli(call):
+    if not is_bernoulli(call):
         return answer
     for row in range(2, len(call["tokens"])):
         answer = _copied(call, answer, np.s_[:, row], np.s_[:, row - 2])
@@ -229,7 +225,7 @@ def half_of_a_row_draws_the_ids_of_the_other_half(correct: Port, call: Call) -> 
 def _twice(correct: Port, call: Call, kinds: str) -> Any:
     answer, shares = correct(**call), call["policy"].corruption
     half = call["tokens"].shape[1] // 2
-    if not _bernoulli(call) or f"{shares.mask} {shares.random} {shares.keep}" != kinds:
+    if not is_bernoulli(call) or f"{shares.mask} {shares.random} {shares.keep}" != kinds:
         return answer
     if shares.random:
         answer[0][..., half : 2 * half] = answer[0][..., :half]

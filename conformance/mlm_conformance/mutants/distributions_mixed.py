@@ -7,14 +7,14 @@ mask.
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mlm_conformance.mutants.correct import sample_with
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_spec import Bernoulli, FixedCount, MaskingPolicy
+from mlm_conformance.mutants.sampling import is_bernoulli, unselected, with_policy
+from mlm_spec import FixedCount, MaskingPolicy
 
 __all__ = [
     "a_cap_is_not_looked_at",
@@ -50,22 +50,6 @@ _EACH = "a_fixed_count_is_that_of_its_sequence"
 _COUNTED = "no_counted_mask_repeats_another"
 
 
-def _policy(call: Call, **changes: Any) -> Call:
-    return {**call, "policy": replace(call["policy"], **changes)}
-
-
-def _is_bernoulli(call: Call) -> bool:
-    return isinstance(call["policy"].selection, Bernoulli)
-
-
-def _unselected(call: Call, answer: Any, where: Any) -> Any:
-    """The answer with some positions not selected after all."""
-    inputs, labels = (array.copy() for array in answer)
-    tokens = np.broadcast_to(call["tokens"], inputs.shape)
-    inputs[where], labels[where] = tokens[where], -100
-    return inputs, labels
-
-
 def _numbers(call: Call) -> Any:
     """A generator that other tokens, or another n, seed otherwise."""
     return np.random.default_rng([zlib.crc32(call["tokens"].tobytes()), call["n"], 1])
@@ -89,7 +73,7 @@ def _with_kinds(call: Call, selected: Any, kind: Any, pick: Any) -> Any:
 @mutant_around("MLM-DST-3", "sample", check=_SHARES)
 def one_number_selects_and_says_the_kind(correct: Port, call: Call) -> Any:
     """What is below the rate is selected, and what is below four fifths is masked: always."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     number, pick = _numbers(call).random((2, call["n"], *call["tokens"].shape))
     selected = (number < float(call["policy"].selection.rate)) & _candidates(call)
@@ -99,7 +83,7 @@ def one_number_selects_and_says_the_kind(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-4", "sample", check=_AMONG)
 def one_number_says_the_kind_and_the_id(correct: Port, call: Call) -> Any:
     """The number that makes a position random picks its id: beside masked ones, a few ids alone."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     number = _numbers(call).random(labels.shape)
@@ -115,7 +99,7 @@ def _at_rates(call: Call, rates: Any) -> Any:
 @mutant_around("MLM-DST-1", "sample", check=_RATES)
 def the_share_of_a_row_is_spent_on_its_candidates(correct: Port, call: Call) -> Any:
     """A rate of all positions, padding too: where few are candidates, each has a higher one."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     candidates = np.maximum(_candidates(call).sum(axis=1, keepdims=True), 1)
     return _at_rates(
@@ -127,7 +111,7 @@ def the_share_of_a_row_is_spent_on_its_candidates(correct: Port, call: Call) -> 
 def short_rows_have_a_higher_rate(correct: Port, call: Call) -> Any:
     """Rows with fewer candidates than most have a rate a fifth higher, and those with more a lower
     one."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     candidates = _candidates(call).sum(axis=1, keepdims=True)
     factor = 1 - np.sign(candidates - np.median(candidates)) / 5
@@ -141,7 +125,7 @@ def the_place_before_the_end_is_never_selected(correct: Port, call: Call) -> Any
     last = able & (np.cumsum(able[:, ::-1], axis=1)[:, ::-1] == 1)
     ends = last & ~able.all(axis=1, keepdims=True)
     answer = correct(**call)
-    return _unselected(call, answer, np.broadcast_to(ends, answer[0].shape))
+    return unselected(call, answer, np.broadcast_to(ends, answer[0].shape))
 
 
 def _is_count(call: Call) -> bool:
@@ -152,7 +136,7 @@ def _counting(call: Call, **changes: Any) -> Call:
     """The call with another fixed count."""
     law = call["policy"].selection
     told = {name: getattr(law, name) for name in ("rate", "floor", "cap", "base", "rounding")}
-    return _policy(call, selection=FixedCount(**{**told, **changes}))
+    return with_policy(call, selection=FixedCount(**{**told, **changes}))
 
 
 @mutant_around("MLM-DST-7", "sample", check=_TOGETHER)
@@ -215,7 +199,7 @@ def counts_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def kept_or_random_is_said_for_a_row(correct: Port, call: Call) -> Any:
     """Each position is masked or not; those of a row that are not are all kept or all random."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     old, (kind, pick) = call["policy"].corruption, _numbers(call).random((2, *labels.shape))
@@ -227,7 +211,7 @@ def kept_or_random_is_said_for_a_row(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def kinds_come_twice(correct: Port, call: Call) -> Any:
     """Selection is fresh in every sample, and kinds in every second."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     kind, pick = _numbers(call).random((2, *labels.shape))
@@ -237,7 +221,7 @@ def kinds_come_twice(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-12", "sample", check=_KINDS)
 def kinds_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     """Each call draws the same kinds, at positions of its own."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     kind = np.random.default_rng(0).random(labels.shape)
@@ -247,7 +231,7 @@ def kinds_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-20", "sample", check=_APART)
 def random_ids_come_twice(correct: Port, call: Call) -> Any:
     """Selection and kinds are fresh in every sample, and random ids in every second."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     kind, pick = _numbers(call).random((2, *labels.shape))
@@ -257,7 +241,7 @@ def random_ids_come_twice(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-20", "sample", check=_APART)
 def random_ids_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
     """Each call draws the same random ids."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     pick = np.random.default_rng(0).random(labels.shape)
@@ -267,7 +251,7 @@ def random_ids_are_seeded_in_every_call(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-DST-20", "sample", check=_APART)
 def a_row_draws_one_id_unless_all_is_random(correct: Port, call: Call) -> Any:
     """Where other kinds occur, the positions of a row that are random show one id."""
-    if not _is_bernoulli(call):
+    if not is_bernoulli(call):
         return correct(**call)
     _, labels = correct(**call)
     kind, pick = _numbers(call).random((2, *labels.shape))

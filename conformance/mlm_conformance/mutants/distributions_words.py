@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.mutants.registry import Port, mutant_around
+from mlm_conformance.mutants.sampling import with_policy
 from mlm_spec import Corruption, WholeWord
 
 __all__ = [
@@ -82,10 +82,6 @@ def _with_selected(call: Call, answer: Any, chosen: Array) -> Any:
     return shown, np.where(chosen, tokens, -100)
 
 
-def _policy(call: Call, **changes: Any) -> Call:
-    return {**call, "policy": replace(call["policy"], **changes)}
-
-
 def _rate(call: Call) -> Fraction:
     return Fraction(call["policy"].selection.rate)
 
@@ -98,7 +94,7 @@ def one_word_in_a_hundred_is_kept_in_place_of_masked(correct: Port, call: Call) 
         return correct(**call)
     less = Fraction(1, 100)
     kinds = Corruption(old.mask - less, old.random, old.keep + less, old.unit)
-    return correct(**_policy(call, corruption=kinds))
+    return correct(**with_policy(call, corruption=kinds))
 
 
 @mutant_around("MLM-DST-8", "sample_words")
@@ -196,7 +192,7 @@ def each_mask_of_words_comes_twice(correct: Port, call: Call) -> Any:
 
 def _unit(call: Call, unit: str) -> Call:
     old = call["policy"].corruption
-    return _policy(call, corruption=Corruption(old.mask, old.random, old.keep, unit))  # type: ignore[arg-type]
+    return with_policy(call, corruption=Corruption(old.mask, old.random, old.keep, unit))  # type: ignore[arg-type]
 
 
 @mutant_around("MLM-DST-11", "sample_words", check=_PARTS)
@@ -220,7 +216,7 @@ def kept_and_random_are_drawn_for_each_piece(correct: Port, call: Call) -> Any:
         return inputs, labels
     rest = old.random + old.keep
     kinds = Corruption(0, old.random / rest, old.keep / rest)
-    others, _ = correct(**_policy(call, corruption=kinds, selection=WholeWord(1)))
+    others, _ = correct(**with_policy(call, corruption=kinds, selection=WholeWord(1)))
     free = (labels != -100) & (inputs != call["policy"].mask_id)
     return np.where(free, others, inputs), labels
 
