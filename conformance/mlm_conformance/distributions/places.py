@@ -39,8 +39,10 @@ def by_place(case: SampleCase) -> Iterator[Group]:
 
 
 def by_token(case: SampleCase) -> Iterator[Group]:
-    """All; by their ids, their neighbours, and how many candidates their rows have."""
+    """All; by their ids, their neighbours, and the candidates of their rows; none is empty."""
     able, tokens = candidates(case), case.tokens
+    if not able.any():
+        return
     many = np.broadcast_to(able.sum(axis=1, keepdims=True), able.shape)
     beside = np.pad(able, ((0, 0), (1, 0)))[:, :-1]
     middle = {name: np.median(of[able]) for name, of in (("id", tokens), ("many", many))}
