@@ -193,7 +193,7 @@ def _rows(
         marks = tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
         special = np.asarray(marks, bool) | ~eligible[i]
         row = {"input_ids": ids}
-        if not eligible[i].all():
+        if not eligible.all():  # of the batch: the tokenizer wants the same keys in all rows
             row["special_tokens_mask"] = special.astype(np.int64).tolist()
         if word_id is not None:
             row["offset_mapping"] = _offsets(word_id[i], special).tolist()
