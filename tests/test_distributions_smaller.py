@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from mlm_conformance import profiles
+from mlm_conformance.cases.distributions_anywhere import AnywhereDraw
+from mlm_conformance.cases.model import SampleCase
 from mlm_conformance.check import Check, Violation
 from mlm_conformance.checks import CHECKS
 from mlm_conformance.mutants.library import MUTANTS, Mutant
@@ -15,6 +17,8 @@ from mlm_conformance.runner import open_session
 from mlm_conformance.session import Session
 from mlm_conformance.simplify import reductions, simplify
 from mlm_conformance.trial import Trial
+
+from mlm_spec import Bernoulli, Corruption, MaskingPolicy
 
 PORTS = ("sample", "sample_words")
 MINE = [c for c in CHECKS if c.requirement.startswith("MLM-DST") and c.port in PORTS]
@@ -88,3 +92,33 @@ def test_a_correct_masker_passes_whatever_may_be_kept(check: Check) -> None:
     for recipe in check.always:
         for steps in (2, 5, 8, 12, 20):
             check.judge(CORRECT.context(), smaller(recipe.build(1), steps, rng))
+
+
+ANYWHERE = [c for c in MINE if any(isinstance(recipe, AnywhereDraw) for recipe in c.always)]
+TINY = [
+    (vocab, special, pool)
+    for vocab in (4, 7)
+    for special in ((), (0,), (vocab - 1,), (0, vocab - 1))
+    for pool in ("regular", "all", (1, vocab - 1))
+]
+
+
+@pytest.mark.parametrize(("vocab", "special", "pool"), TINY)
+def test_a_correct_masker_passes_where_its_mask_id_may_be_drawn_and_be_a_token(
+    vocab: int, special: tuple[int, ...], pool: Any
+) -> None:
+    """Few ids, the mask id and the tokens among those that are drawn, or not."""
+    assert len(ANYWHERE) == 4
+    policy = MaskingPolicy(
+        Bernoulli("1/2"),
+        Corruption("1/5", "7/10", "1/10"),
+        vocab,
+        mask_id=vocab - 1,
+        pad_id=0,
+        special_ids=special,
+        pool=pool,
+    )
+    tokens = np.random.default_rng(vocab).integers(vocab, size=(6, 6))
+    case = SampleCase(tokens, np.ones(tokens.shape, np.bool_), policy, 500)
+    for check in ANYWHERE:
+        check.judge(CORRECT.context(), case)

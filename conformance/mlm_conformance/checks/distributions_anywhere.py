@@ -103,11 +103,12 @@ def random_ids_are_uniform_on_any_pool(context: Context, case: SampleCase) -> No
 def _ids(case: SampleCase, inputs: Array, labels: Array) -> Iterator[Tally]:
     """Of positions that show neither the mask id nor their own tokens: a quarter, say, of the ids.
 
-    A position whose token is in that quarter does not count for it.
+    A position whose token is in that quarter does not count for it, nor one that had the mask id.
     """
     policy, pool = case.policy, Pool(case.policy)
     tokens = np.broadcast_to(case.tokens, inputs.shape)
-    other = (labels != -100) & (inputs != policy.mask_id) & (inputs != tokens)
+    other = (labels != -100) & (inputs != policy.mask_id) & (tokens != policy.mask_id)
+    other &= inputs != tokens
     shown, own = inputs[other], tokens[other]
     left = pool.size - int(pool.has(np.array(policy.mask_id)))
     for part in _parts(policy.vocab_size):
