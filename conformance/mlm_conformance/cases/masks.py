@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.model import MaskCase, SampleCase, SampleWordsCase
+from mlm_conformance.cases.model import MaskCase, SampleCase, SampleParallelCase, SampleWordsCase
 from mlm_conformance.cases.numbers import generator
 from mlm_spec import (
     Bernoulli,
@@ -35,6 +35,7 @@ __all__ = [
     "SampleWordsRecipe",
     "mask_recipes",
     "rearrange",
+    "sample_parallel_recipes",
     "sample_recipes",
     "sample_words_recipes",
 ]
@@ -238,6 +239,35 @@ class SampleWordsRecipe:
         real = case.eligible & ~np.isin(case.tokens, SPECIAL)
         tokens, about = case.tokens.astype(np.int64), f"word rate {self.rate}, {self.kinds}"
         return SampleWordsCase(tokens, real, case.word_id, case.policy, 64, self.seed, about)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleParallelRecipe:
+    """What a `SampleParallelCase` is made from: as a `SampleRecipe`, with several makers."""
+
+    rate: str
+    kinds: str
+    seed: int
+
+    def build(self, run_seed: int) -> SampleParallelCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = SampleRecipe(self.rate, self.kinds, self.seed).build(run_seed)
+        rows, makers = (case.tokens, case.eligible, case.policy), (3, 2, 2)
+        return SampleParallelCase(*rows, *makers, n=8, salt=case.salt, about=case.about)
+
+
+def sample_parallel_recipes(
+    rates: Sequence[str] = ("3/20", "1/2"), kinds: Sequence[str] = ("4/5 1/10 1/10",)
+) -> tuple[st.SearchStrategy[SampleParallelRecipe], tuple[SampleParallelRecipe, ...]]:
+    """A strategy, and the recipes that are always in."""
+    strategy = st.builds(
+        SampleParallelRecipe,
+        st.sampled_from(list(rates)),
+        st.sampled_from(list(kinds)),
+        st.integers(0, 2**32 - 1),
+    )
+    pairs = [(rate, kind) for rate in rates for kind in kinds]
+    return strategy, tuple(SampleParallelRecipe(*pair, i) for i, pair in enumerate(pairs))
 
 
 def sample_words_recipes(

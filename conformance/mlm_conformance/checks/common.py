@@ -131,14 +131,19 @@ def require_wide(part: str, dtype: np.dtype[Any], given: str) -> None:
 
 
 def sampled(
-    context: Context, case: SampleCase | SampleWordsCase, n: int
+    context: Context, case: SampleCase | SampleWordsCase | SampleParallelCase, n: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """``n`` masks of the target's own: inputs and labels, (n, B, T) each.
+
+    Of masks that are made in parallel ``n`` by each maker: (epochs · ranks · workers · n, B, T).
 
     Raises
     ------
     NotClaimed : the target says that it has no such policy, by `NotImplementedError`.
     """
+    if isinstance(case, SampleParallelCase):
+        inputs, labels = sampled_in_parallel(context, case, n)
+        return inputs.reshape(-1, *case.tokens.shape), labels.reshape(-1, *case.tokens.shape)
     port = "sample" if isinstance(case, SampleCase) else "sample_words"
     return _labelled(context, port, {**case.arguments(), "n": n}, (n, *case.tokens.shape))
 

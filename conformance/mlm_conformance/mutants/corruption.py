@@ -83,7 +83,7 @@ def random_ids_hit_other_positions(correct: Port, call: Call) -> Any:
     return batch._replace(inputs=np.where(w0 % 10 == 0, drawn, batch.inputs))
 
 
-@mutant_around("MLM-COR-1", "sample", "sample_words")
+@mutant_around("MLM-COR-1", "sample", "sample_words", "sample_parallel")
 def a_masker_that_corrupts_neighbours(correct: Port, call: Call) -> Any:
     """The position after a selected one is masked too, without a label."""
     inputs, labels = correct(**call)
@@ -112,7 +112,7 @@ def targets_are_always_int64(correct: Port, call: Call) -> Any:
     return batch._replace(targets=batch.targets.astype(np.int64))
 
 
-@mutant_around("MLM-COR-2", "sample", "sample_words", url=f"{_HF}/issues/8619")
+@mutant_around("MLM-COR-2", "sample", "sample_words", "sample_parallel", url=f"{_HF}/issues/8619")
 def a_masker_whose_labels_are_its_inputs(correct: Port, call: Call) -> Any:
     """The labels are taken from the tokens after they were corrupted."""
     inputs, labels = correct(**call)
@@ -220,7 +220,7 @@ def a_tenth_is_masked_anyway(correct: Port, call: Call) -> Any:
     )
 
 
-@mutant_around("MLM-COR-4", "sample", "sample_words")
+@mutant_around("MLM-COR-4", "sample", "sample_words", "sample_parallel")
 def a_masker_that_draws_random_ids_anyway(correct: Port, call: Call) -> Any:
     """A position that should keep its token shows a random id, and some masked ones do."""
     return _weights(
@@ -248,7 +248,7 @@ def an_id_past_the_last_is_drawn(**call: Any) -> Any:
     return shown_with(call, pool_ids=ids, pool_index=lambda w2, w3, size: w2 % np.uint32(size + 1))
 
 
-@mutant_around("MLM-COR-5", "sample", "sample_words", url=f"{_HF}/issues/15342")
+@mutant_around("MLM-COR-5", "sample", "sample_words", "sample_parallel", url=f"{_HF}/issues/15342")
 def a_masker_that_draws_special_ids(correct: Port, call: Call) -> Any:
     """Random ids come from the whole vocabulary."""
     return _policy(correct, call, lambda policy: {"pool": "all"})

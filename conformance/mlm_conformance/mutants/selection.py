@@ -96,14 +96,14 @@ def padding_is_selected(correct: Port, call: Call) -> Any:
     return _candidates(lambda s, p: right(s, p) | (s.tokens == p.pad_id), correct, call)
 
 
-@mutant_around("MLM-SEL-1", "sample", "sample_words", url=f"{_HF}/issues/11155")
+@mutant_around("MLM-SEL-1", "sample", "sample_words", "sample_parallel", url=f"{_HF}/issues/11155")
 def a_masker_that_selects_padding(correct: Port, call: Call) -> Any:
     """Padding is a candidate too."""
     right = selection.candidates
     return _candidates(lambda s, p: right(s, p) | (s.tokens == p.pad_id), correct, call)
 
 
-@mutant_around("MLM-SEL-1", "sample", "sample_words", url=f"{_HF}/issues/1307")
+@mutant_around("MLM-SEL-1", "sample", "sample_words", "sample_parallel", url=f"{_HF}/issues/1307")
 def a_masker_that_selects_special_ids(correct: Port, call: Call) -> Any:
     """Every position may be selected."""
     return _candidates(lambda s, p: np.ones_like(s.eligible), correct, call)
