@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlm_conformance.cases.masks import mask_recipes
-from mlm_conformance.cases.model import HeadCase, LossCase, MaskCase, ScoreCase
+import numpy as np
+
+from mlm_conformance.answer import Answer
+from mlm_conformance.cases.masks import (
+    mask_recipes,
+    sample_parallel_recipes,
+    sample_recipes,
+    sample_words_recipes,
+)
 from mlm_conformance.cases.numbers import head_recipes, loss_recipes, score_recipes
-from mlm_conformance.check import Context, Unmeasurable, check
+from mlm_conformance.check import Context, NotClaimed, Recipes, Unmeasurable, check
 from mlm_conformance.checks.head import poisoned_states
 from mlm_conformance.checks.head_loss import RECIPES, loss_arguments
 from mlm_conformance.checks.likelihood import BATCHES
@@ -17,142 +25,123 @@ from mlm_conformance.checks.objective import poisoned
 
 __all__: list[str] = []  # importing the module registers its checks
 
-
-def _untouched(context: Context, port: str, arguments: dict[str, Any]) -> None:
-    answer = context.answer(port, arguments)
-    context.result_of(port, answer)
-    context.saw("arguments", len(arguments))
-    context.require(not answer.mutated, f"{port} modified {', '.join(answer.mutated)}")
+_Call = dict[str, Any]
+#: The arguments of calls: the second differs from the first, and the third is the first again.
+_Calls = Callable[[Context, Any], list[_Call]]
 
 
-@check(
-    "MLM-OBJ-13",
-    port="score",
-    recipes=score_recipes(("normal", "impossible ids"), BATCHES),
-    needs=("arguments",),
-    theorem=True,
-    share=0.5,
+class _Asked(NamedTuple):
+    """How a port is asked."""
+
+    chapter: str
+    recipes: Recipes
+    calls: _Calls
+
+
+def _of(other: Callable[[Any], Any], also: Callable[[Any], _Call] = lambda case: {}) -> _Calls:
+    """A case, another one made of it, and the case again."""
+    return lambda _, case: [{**one.arguments(), **also(one)} for one in (case, other(case), case)]
+
+
+def _other_masks(case: Any) -> Any:
+    """The same eligible positions with the tokens of others; another seed where there is one."""
+    seed = {"seed": case.seed ^ 1} if hasattr(case, "seed") else {}
+    return replace(case, tokens=np.flip(case.tokens).copy(), **seed)
+
+
+def _backwards(name: str) -> Callable[[Any], Any]:
+    """The case with logits, or states, backwards, and garbage where nothing is selected."""
+    spoil: Mapping[str, Callable[[Any], Any]] = {"logits": poisoned, "hidden": poisoned_states}
+    return lambda case: spoil[name](replace(case, **{name: getattr(case, name)[..., ::-1].copy()}))
+
+
+def _room(case: Any) -> _Call:
+    return {"capacity": case.selected.size}
+
+
+def _losses(case: Any) -> list[Any]:
+    """None where nothing is selected: the loss of nothing is the matter of MLM-OBJ-11."""
+    name = "hidden" if hasattr(case, "hidden") else "logits"
+    other = replace(case, **{name: getattr(case, name)[..., ::-1].copy()})
+    labelled = case.selected if name == "hidden" else case.labels != case.ignore_index
+    return [case, other, case] if labelled.any() else []
+
+
+_MASKS = mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",))
+_SCORES = score_recipes(("normal",), BATCHES)
+_STEPS = score_recipes(("normal",), ((2, 8, 64),), ("float32",))
+_LAYERS = head_recipes()
+_LAYER_STEPS = head_recipes(((2, 8, 16, 64),), ("float32",), biased=(True,))
+
+_ASKED: Mapping[str, _Asked] = {
+    "mask": _Asked("COR", _MASKS, _of(_other_masks)),
+    "mask_step": _Asked("COR", _MASKS, _of(_other_masks)),
+    "sample": _Asked("COR", sample_recipes(rates=("1/2",)), _of(_other_masks)),
+    "sample_words": _Asked("COR", sample_words_recipes(rates=("1/2",)), _of(_other_masks)),
+    "sample_parallel": _Asked("COR", sample_parallel_recipes(rates=("1/2",)), _of(_other_masks)),
+    "score": _Asked("OBJ", _SCORES, _of(_backwards("logits"))),
+    "score_step": _Asked("OBJ", _STEPS, _of(_backwards("logits"), _room)),
+    "head": _Asked("OBJ", _LAYERS, _of(_backwards("hidden"))),
+    "head_step": _Asked("OBJ", _LAYER_STEPS, _of(_backwards("hidden"), _room)),
+    "loss": _Asked(
+        "OBJ",
+        loss_recipes(("normal", "likely")),
+        lambda context, case: [loss_call_arguments(context, one) for one in _losses(case)],
+    ),
+    "head_loss": _Asked(
+        "OBJ",
+        RECIPES,
+        lambda context, case: [loss_arguments(context, one) for one in _losses(case)],
+    ),
+}
+_LEAVES, _STAY = (
+    {"OBJ": "MLM-OBJ-13", "COR": "MLM-COR-9"},
+    {"OBJ": "MLM-OBJ-14", "COR": "MLM-COR-10"},
 )
-def score_leaves_its_arguments_alone(context: Context, case: ScoreCase) -> None:
-    _untouched(context, "score", case.arguments())
-    _untouched(context, "score", poisoned(case).arguments())
 
 
-@check(
-    "MLM-OBJ-13",
-    port="head",
-    recipes=head_recipes(),
-    needs=("arguments",),
-    theorem=True,
-    share=0.5,
-)
-def head_leaves_its_arguments_alone(context: Context, case: HeadCase) -> None:
-    _untouched(context, "head", case.arguments())
-    _untouched(context, "head", poisoned_states(case).arguments())
-
-
-@check(
-    "MLM-OBJ-13",
-    port="loss",
-    recipes=loss_recipes(("normal", "likely")),
-    needs=("arguments",),
-    theorem=True,
-    share=0.5,
-)
-def loss_leaves_its_arguments_alone(context: Context, case: LossCase) -> None:
-    _untouched(context, "loss", loss_call_arguments(context, case))
-
-
-@check(
-    "MLM-OBJ-13",
-    port="head_loss",
-    recipes=RECIPES,
-    needs=("arguments",),
-    theorem=True,
-    share=0.5,
-)
-def head_loss_leaves_its_arguments_alone(context: Context, case: HeadCase) -> None:
-    _untouched(context, "head_loss", loss_arguments(context, case))
-
-
-def _kept(context: Context, port: str, *calls: dict[str, Any]) -> None:
-    """The results of each call are the same after the next."""
-    found = [context.answer(port, call, keep_results=True) for call in calls]
-    for answer in found:
+def _answers(context: Context, port: str, calls: list[_Call]) -> list[Answer]:
+    """What became of the calls, each of them a result."""
+    found = []
+    for call in calls:
+        answer = context.answer(port, call, keep_results=True)
+        if answer.not_implemented and answer.raised is not None:
+            raise NotClaimed(answer.raised.message)
         context.result_of(port, answer)
-    if found[-1].overwritten is None:
-        raise Unmeasurable("the target's process does not say what became of earlier results")
-    context.saw("later calls", len(found) - 1)
-    lost = sorted({name for answer in found[1:] for name in answer.overwritten or ()})
-    context.require(
-        not lost, f"a later call of {port} overwrote {', '.join(lost)} of an earlier one"
-    )
+        found.append(answer)
+    return found
 
 
-@check(
-    "MLM-OBJ-14",
-    port="score",
-    recipes=score_recipes(("normal",), BATCHES),
-    needs=("later calls",),
-    theorem=True,
-    share=0.5,
-)
-def scores_stay_what_they_were(context: Context, case: ScoreCase) -> None:
-    other = replace(case, logits=case.logits[..., ::-1].copy())
-    _kept(context, "score", case.arguments(), other.arguments(), case.arguments())
+def _leaves(port: str, calls: _Calls) -> Callable[[Context, Any], None]:
+    def judge(context: Context, case: Any) -> None:
+        for answer in _answers(context, port, calls(context, case)[:2]):
+            context.saw("calls")
+            context.require(not answer.mutated, f"{port} modified {', '.join(answer.mutated)}")
+
+    judge.__name__ = f"{port}_leaves_its_arguments_alone"
+    return judge
 
 
-@check(
-    "MLM-OBJ-14",
-    port="head",
-    recipes=head_recipes(),
-    needs=("later calls",),
-    theorem=True,
-    share=0.5,
-)
-def results_of_a_layer_stay_what_they_were(context: Context, case: HeadCase) -> None:
-    other = replace(case, hidden=case.hidden[..., ::-1].copy())
-    _kept(context, "head", case.arguments(), other.arguments(), case.arguments())
+def _stay(port: str, calls: _Calls) -> Callable[[Context, Any], None]:
+    def judge(context: Context, case: Any) -> None:
+        found = _answers(context, port, calls(context, case))
+        if found and found[-1].overwritten is None:
+            raise Unmeasurable("the target's process does not say what became of earlier results")
+        context.saw("later calls", max(len(found) - 1, 0))
+        lost = sorted({name for answer in found[1:] for name in answer.overwritten or ()})
+        context.require(
+            not lost, f"a later call of {port} overwrote {', '.join(lost)} of an earlier one"
+        )
+
+    judge.__name__ = f"results_of_{port}_stay_what_they_were"
+    return judge
 
 
-@check(
-    "MLM-OBJ-14",
-    port="loss",
-    recipes=loss_recipes(("normal", "likely")),
-    needs=("later calls",),
-    theorem=True,
-    share=0.5,
-)
-def losses_stay_what_they_were(context: Context, case: LossCase) -> None:
-    if (case.labels == case.ignore_index).all():
-        return  # the loss of nothing is the matter of MLM-OBJ-11
-    other = replace(case, logits=case.logits[..., ::-1].copy())
-    _kept(context, "loss", *(loss_call_arguments(context, one) for one in (case, other, case)))
+def _register() -> None:
+    for port, (chapter, recipes, calls) in _ASKED.items():
+        told: dict[str, Any] = {"port": port, "recipes": recipes, "theorem": True, "share": 0.5}
+        check(_LEAVES[chapter], needs=("calls",), **told)(_leaves(port, calls))
+        check(_STAY[chapter], needs=("later calls",), **told)(_stay(port, calls))
 
 
-@check(
-    "MLM-OBJ-14",
-    port="head_loss",
-    recipes=RECIPES,
-    needs=("later calls",),
-    theorem=True,
-    share=0.5,
-)
-def losses_of_a_layer_stay_what_they_were(context: Context, case: HeadCase) -> None:
-    if not case.selected.any():
-        return
-    other = replace(case, hidden=case.hidden[..., ::-1].copy())
-    _kept(context, "head_loss", *(loss_arguments(context, one) for one in (case, other, case)))
-
-
-@check(
-    "MLM-COR-10",
-    port="mask",
-    recipes=mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",)),
-    needs=("later calls",),
-    theorem=True,
-    share=0.5,
-)
-def masks_stay_what_they_were(context: Context, case: MaskCase) -> None:
-    other = replace(case, seed=case.seed ^ 1)
-    _kept(context, "mask", case.arguments(), other.arguments(), case.arguments())
+_register()

@@ -301,17 +301,3 @@ def a_span_shares_the_kind_of_its_start(context: Context, case: MaskCase) -> Non
     want = expected_mask(context, case)
     _count_kinds(context, case, want.inputs, want.selected)
     equal_masks(context, "by span", masked(context, case), want)
-
-
-@check(
-    "MLM-COR-9",
-    port="mask",
-    recipes=mask_recipes(rates=HALF),
-    needs=("arguments",),
-    theorem=True,
-)
-def the_callers_arrays_are_not_modified(context: Context, case: MaskCase) -> None:
-    answer = context.answer("mask", case.arguments())
-    context.result_of("mask", answer)
-    context.saw("arguments", 5)
-    context.require(not answer.mutated, f"mask modified {', '.join(answer.mutated)}")

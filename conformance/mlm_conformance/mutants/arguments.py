@@ -40,7 +40,7 @@ def gradients_replace_the_logits(correct: Port, call: Call) -> Any:
     return result
 
 
-@mutant_around("MLM-OBJ-13", "score")
+@mutant_around("MLM-OBJ-13", "score", "score_step", "head_step")
 def selected_is_used_up(correct: Port, call: Call) -> Any:
     """Positions that have been counted are struck from the caller's selection."""
     result = correct(**call)

@@ -32,6 +32,7 @@ __all__ = [
     "a_masker_that_draws_special_ids",
     "a_masker_whose_labels_are_its_inputs",
     "a_pool_of_one_is_not_drawn_from",
+    "a_sample_is_left_in_the_tokens",
     "a_span_has_kinds_by_token",
     "a_special_first_piece_decides_the_kind",
     "a_tenth_is_masked_anyway",
@@ -334,12 +335,20 @@ def a_span_has_kinds_by_token(correct: Port, call: Call) -> Any:
     return _by_token(correct, call)
 
 
-@mutant_around("MLM-COR-9", "mask", url=f"{_HF}/issues/8619")
+@mutant_around("MLM-COR-9", "mask", "mask_step", url=f"{_HF}/issues/8619")
 def tokens_are_masked_in_place(correct: Port, call: Call) -> Any:
     """The caller's tokens are overwritten by the inputs."""
     batch = correct(**call)
     call["tokens"][...] = batch.inputs
     return batch
+
+
+@mutant_around("MLM-COR-9", "sample", "sample_words", "sample_parallel")
+def a_sample_is_left_in_the_tokens(correct: Port, call: Call) -> Any:
+    """The last mask is made in the caller's tokens, and its inputs stay there."""
+    inputs, labels = correct(**call)
+    call["tokens"][...] = inputs.reshape(-1, *call["tokens"].shape)[-1]
+    return inputs, labels
 
 
 @mutant_around("MLM-COR-9", "mask")

@@ -18,6 +18,8 @@ __all__ = [
     "masks_are_kept_by_their_first_row",
     "masks_are_kept_whatever_the_positions",
     "masks_share_one_buffer",
+    "samples_share_one_buffer",
+    "targets_are_the_callers_tokens",
 ]
 
 Call = dict[str, Any]
@@ -31,7 +33,7 @@ def _in_place(buffers: dict[Any, Any], name: str, array: Any) -> Any:
     return kept
 
 
-@mutant_with_state("MLM-OBJ-14", "score")
+@mutant_with_state("MLM-OBJ-14", "score", "score_step")
 def gradients_share_one_buffer(correct: Port) -> Port:
     """The gradient is written where that of the last call was."""
     buffers: dict[Any, Any] = {}
@@ -43,7 +45,7 @@ def gradients_share_one_buffer(correct: Port) -> Port:
     return port
 
 
-@mutant_with_state("MLM-OBJ-14", "head")
+@mutant_with_state("MLM-OBJ-14", "head", "head_step")
 def layers_share_one_buffer(correct: Port) -> Port:
     """The gradient of the weight is written where that of the last call was."""
     buffers: dict[Any, Any] = {}
@@ -72,7 +74,25 @@ def gradients_share_one_buffer_of_the_layer(correct: Port, call: Call) -> Any:
     return {**result, "grad_hidden": _in_place(_LOSSES, "hidden", result["grad_hidden"])}
 
 
-@mutant_with_state("MLM-COR-10", "mask")
+@mutant_around("MLM-COR-10", "mask")
+def targets_are_the_callers_tokens(correct: Port, call: Call) -> Any:
+    """The targets are not copied: the caller's next batch, in the same array, changes them."""
+    return correct(**call)._replace(targets=call["tokens"])
+
+
+@mutant_with_state("MLM-COR-10", "sample", "sample_words", "sample_parallel")
+def samples_share_one_buffer(correct: Port) -> Port:
+    """The labels are written where those of the last call were."""
+    buffers: dict[Any, Any] = {}
+
+    def port(**call: Any) -> Any:
+        inputs, labels = correct(**call)
+        return inputs, _in_place(buffers, "labels", labels)
+
+    return port
+
+
+@mutant_with_state("MLM-COR-10", "mask", "mask_step")
 def masks_share_one_buffer(correct: Port) -> Port:
     """The inputs are written where those of the last batch were."""
     buffers: dict[Any, Any] = {}
