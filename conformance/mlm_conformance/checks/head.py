@@ -28,7 +28,7 @@ from mlm_conformance.check import Context, Fixed, Unmeasurable, check, table
 from mlm_conformance.checks.common import besides, field_of, require_like
 from mlm_spec import HeadResult, logit_gradient
 
-__all__ = ["bounds_of"]
+__all__ = ["HARD", "bounds_of", "poisoned_states"]
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +38,11 @@ class _ExcludedIds:
     """A head recipe in which a bias of −∞ excludes about half of the ids that are no target."""
 
     recipe: HeadRecipe
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """B, T, d, V."""
+        return self.recipe.shape
 
     def build(self, run_seed: int) -> HeadCase:
         """The case; equal recipes and run seeds give equal cases."""
@@ -52,7 +57,7 @@ class _ExcludedIds:
 
 # Logits whose exponentials overflow; more ids than one block of a kernel holds, in the sizes of
 # MLM-HED-8; a bias of −∞.
-_HARD = (
+HARD = (
     HeadRecipe((2, 8, 16, 64), "float32", 400.0, "some", True, True, 0),
     HeadRecipe((2, 8, 16, 64), "float64", 400.0, "some", True, True, 1),
     HeadRecipe((1, 2048, 2, 30522), "float32", 1.0, "one", False, True, 2),
@@ -62,7 +67,7 @@ _WITHOUT_BIAS = tuple(
     HeadRecipe((2, 8, 16, 64), dtype, 1.0, "some", True, False, 4)
     for dtype in ("float32", "float64")
 )
-ORDINARY = besides(head_recipes(), (*_HARD, *_WITHOUT_BIAS))
+ORDINARY = besides(head_recipes(), (*HARD, *_WITHOUT_BIAS))
 _LAYERS = "layers"  # what several checks look at, so that it is computed once
 
 
@@ -142,7 +147,7 @@ def weight_receives_its_gradient(context: Context, case: HeadCase) -> None:
 @check(
     "MLM-HED-4",
     port="head",
-    recipes=besides(head_recipes(biased=(True,)), _HARD),
+    recipes=besides(head_recipes(biased=(True,)), HARD),
     needs=("selected", "with bias", *DTYPES),
     series=biased_head_series,
 )

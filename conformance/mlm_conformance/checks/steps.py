@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,22 @@ from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad import good_head_call, good_mask_call, good_score_call
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import HeadCase, MaskCase, ScoreCase, StatusCase
-from mlm_conformance.cases.numbers import head_recipes, score_recipes
+from mlm_conformance.cases.numbers import HeadRecipe, head_recipes, score_recipes
 from mlm_conformance.check import Context, Fixed, Violation, check, table
 from mlm_conformance.checks.bad_pairs import two_faults
-from mlm_conformance.checks.common import equal_masks, expected_mask, field_of, score_truth
+from mlm_conformance.checks.common import (
+    besides,
+    equal_masks,
+    expected_mask,
+    field_of,
+    require_like,
+    require_wide,
+    score_truth,
+)
+from mlm_conformance.checks.head import HARD, poisoned_states
 from mlm_conformance.checks.head import bounds_of as head_bounds_of
-from mlm_spec import MaskedBatch, Status
+from mlm_conformance.checks.objective import poisoned
+from mlm_spec import Bernoulli, MaskedBatch, Status
 
 __all__: list[str] = []  # importing the module registers its checks
 
@@ -38,6 +50,8 @@ def _mask_status_cases() -> list[StatusCase]:
     good = good_mask_call()
     bad, none = good["tokens"].copy(), np.zeros_like(good["eligible"])
     bad[1, 2] = good["policy"].vocab_size
+    never = replace(good["policy"], selection=Bernoulli(0))
+    unseen = {**good, "eligible": none}
     negative = good["tokens"].copy()
     negative[0, 0] = -1
     return [
@@ -45,6 +59,8 @@ def _mask_status_cases() -> list[StatusCase]:
         StatusCase("mask_step", {**good, "tokens": bad}, Status.ID_RANGE, "an id past the last"),
         StatusCase("mask_step", {**good, "tokens": negative}, Status.ID_RANGE, "a negative id"),
         StatusCase("mask_step", {**good, "eligible": none}, Status.EMPTY, "nothing eligible"),
+        StatusCase("mask_step", {**good, "policy": never}, Status.EMPTY, "a rate of 0"),
+        StatusCase("mask_step", {**unseen, "tokens": bad}, Status.ID_RANGE, "no id, not eligible"),
     ]
 
 
@@ -76,7 +92,23 @@ def _score_status_cases() -> list[StatusCase]:
             ({"logits": impossible}, Status.NOT_FINITE, "an impossible target"),
             ({"logits": changed((0, 1), np.nan)}, Status.OK, "NaN where nothing is selected"),
             ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
+            *_weights(good),
         )
+    ]
+
+
+def _weights(good: dict[str, Any]) -> list[tuple[dict[str, Any], Status, str]]:
+    """Weights, and what a step says of them: only those of selected positions count."""
+
+    def weighing(at: NDArray[np.bool_], value: float) -> dict[str, Any]:
+        return {"weights": np.where(at, value, good["weights"]).astype(np.float32)}
+
+    chosen = good["selected"]
+    return [
+        (weighing(chosen, 0.0), Status.OK, "weights that are 0"),
+        (weighing(chosen, np.nan), Status.NOT_FINITE, "weights that are NaN"),
+        (weighing(chosen, np.inf), Status.NOT_FINITE, "weights that are +inf"),
+        (weighing(~chosen, np.nan), Status.OK, "a weight of NaN where nothing is selected"),
     ]
 
 
@@ -118,6 +150,7 @@ def _head_status_cases() -> list[StatusCase]:
             (changed("bias", target, -np.inf), Status.NOT_FINITE, "an excluded target"),
             ({"hidden": unseen}, Status.OK, "NaN where nothing is selected"),
             ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
+            *_weights(good),
         )
     ]
 
@@ -198,49 +231,92 @@ def _register_steps() -> None:
 
 _register_steps()
 
-_STEP_SHAPES = ((2, 8, 64),)
+_STEP_SHAPES, _LAYER_STEPS = ((2, 8, 64),), ((2, 8, 16, 64),)
+#: How much room a step is given, for a batch and what is selected of it; in turns.
+_ROOMS: tuple[Callable[[int, int], int], ...] = (
+    lambda size, count: size,
+    lambda size, count: count,
+    lambda size, count: 2 * size,
+)
+
+
+def _good_step(context: Context, port: str, case: Any, turn: int) -> dict[str, NDArray[Any]]:
+    """What a step makes of a good batch; its status is OK, or EMPTY if nothing is selected."""
+    size, count = case.selected.size, int(case.selected.sum())
+    room = _ROOMS[turn % len(_ROOMS)](size, count)
+    result = context.call(port, {**case.arguments(), "capacity": room})
+    want = Status.OK if count else Status.EMPTY
+    context.equal("status of a good step", field_of(result, "status", ()), np.asarray(int(want)))
+    context.equal("count of a step", field_of(result, "count", ()), case.selected.sum())
+    return result
+
+
+def _of_selected(
+    context: Context, name: str, like: NDArray[Any], result: Mapping[str, Any], selected: Any
+) -> NDArray[Any]:
+    """A gradient where something is selected; elsewhere it is 0, and its dtype is its input's."""
+    require_like(result, name, like)
+    entries = field_of(result, name, like.shape)
+    other = entries[~selected]
+    context.equal(f"{name} of a step, unselected", other, np.zeros(other.shape))
+    chosen: NDArray[Any] = entries[selected]
+    return chosen
 
 
 @check(
     "MLM-ERR-12",
     port="score_step",
-    recipes=score_recipes(("normal",), _STEP_SHAPES, ("float32",), patterns=("some", "none")),
-    needs=("selected",),
+    recipes=score_recipes(
+        ("normal", "impossible ids"), _STEP_SHAPES, patterns=("some", "none", "all")
+    ),
+    needs=("selected", "unselected", "excluded ids"),
     share=0.5,
     series=score_series("normal", "improbable", "offset", narrow=True),
 )
 def a_good_score_step_has_its_effect(context: Context, case: ScoreCase) -> None:
-    truth = score_truth(context, case)
-    result = context.call("score_step", {**case.arguments(), "capacity": case.selected.size})
-    context.equal("count of a step", field_of(result, "count", ()), case.selected.sum())
-    context.within("sum of a step", field_of(result, "sum", ()), truth.sum, truth.sum_bound)
-    entries = field_of(result, "grad_logits", case.logits.shape)
-    other = entries[~case.selected]
-    context.equal("grad_logits of a step, unselected", other, np.zeros(other.shape))
-    chosen = entries[case.selected]
-    context.within("grad_logits of a step", chosen, truth.gradient, truth.gradient_bounds)
+    """As it is, and with garbage where nothing is selected."""
+    truth, given = score_truth(context, case), case.logits.dtype.name
+    context.saw("unselected", (~case.selected).sum())
+    context.saw("excluded ids", np.isneginf(case.logits[case.selected].astype(np.float64)).sum())
+    for turn, batch in enumerate((case, poisoned(case))):
+        result = _good_step(context, "score_step", batch, case.salt + turn)
+        total = field_of(result, "sum", ())
+        context.within("sum of a step", total, truth.sum, truth.sum_bound)
+        require_wide("sum of a step", total.dtype, given)
+        seen = _of_selected(context, "grad_logits", batch.logits, result, case.selected)
+        context.within("grad_logits of a step", seen, truth.gradient, truth.gradient_bounds)
 
 
 @check(
     "MLM-ERR-12",
     port="head_step",
-    recipes=head_recipes(((2, 8, 16, 64),), ("float32",), patterns=("some",), biased=(True,)),
-    needs=("selected",),
+    recipes=besides(
+        head_recipes(_LAYER_STEPS, patterns=("some", "none"), biased=(True, False)),
+        [recipe for recipe in HARD if recipe.shape in _LAYER_STEPS]
+        + [HeadRecipe(_LAYER_STEPS[0], "float32", 1.0, "some", True, False, 4)],
+    ),
+    needs=("selected", "without bias"),
     share=0.5,
     series=biased_head_series,
 )
 def a_good_head_step_has_its_effect(context: Context, case: HeadCase) -> None:
+    """As it is, and with garbage where nothing is selected."""
     context.saw("selected", case.selected.sum())
+    context.saw("without bias", case.bias is None)
     truth, bounds = context.oracle.head(**case.arguments()), head_bounds_of(case)
-    result = context.call("head_step", {**case.arguments(), "capacity": case.selected.size})
-    context.within("sum of a step", field_of(result, "sum", ()), truth.sum, bounds.sum)
-    for name in ("grad_weight", "grad_bias"):
-        context.within(
-            f"{name} of a step", result[name], getattr(truth, name), getattr(bounds, name)
-        )
-    seen = field_of(result, "grad_hidden", case.hidden.shape)[case.selected]
-    want = np.asarray(truth.grad_hidden)[case.selected]
-    context.within("grad_hidden of a step", seen, want, bounds.grad_hidden)
+    for turn, batch in enumerate((case, poisoned_states(case))):
+        result = _good_step(context, "head_step", batch, 2 * turn)
+        context.within("sum of a step", field_of(result, "sum", ()), truth.sum, bounds.sum)
+        for name, like in (("grad_weight", case.weight), ("grad_bias", case.bias)):
+            if like is None:
+                context.require(name not in result, f"{name} of a step without a bias is not None")
+                continue
+            require_like(result, name, like)
+            seen, want = result[name], getattr(truth, name)
+            context.within(f"{name} of a step", seen, want, getattr(bounds, name))
+        seen = _of_selected(context, "grad_hidden", batch.hidden, result, case.selected)
+        want = np.asarray(truth.grad_hidden)[case.selected]
+        context.within("grad_hidden of a step", seen, want, bounds.grad_hidden)
 
 
 @check(
@@ -255,6 +331,8 @@ def a_good_mask_step_has_its_effect(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
     context.saw("selected", want.selected.sum())
     result = context.call("mask_step", case.arguments())
+    status = Status.OK if want.selected.any() else Status.EMPTY
+    context.equal("status of a good step", field_of(result, "status", ()), np.asarray(int(status)))
     shape = case.tokens.shape
     names = ("inputs", "targets", "selected")
     seen = MaskedBatch(*(field_of(result, name, shape) for name in names))

@@ -36,6 +36,7 @@ from mlm_conformance.mutants import (
     selection,
     sizes,
     steps,
+    steps_beside,
     vocabulary,
     words,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "selection",
     "sizes",
     "steps",
+    "steps_beside",
     "vocabulary",
     "words",
 ]
