@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "drawn_sizes",
     "head_series",
     "loss_series",
+    "narrow_loss_series",
     "score_series",
     "uniform_by_size",
 ]
@@ -219,10 +220,17 @@ class AnywhereLoss:
     number: int
     families: tuple[str, ...]
     tiny: bool = False
+    narrow: bool = False
 
     def build(self, run_seed: int) -> LossCase:
-        """The case; equal recipes and run seeds give equal cases."""
-        case = AnywhereScore(self.number, self.families, False, False, self.tiny).build(run_seed)
+        """The case; equal recipes and run seeds give equal cases.
+
+        In two bytes each position is selected.
+        """
+        score = AnywhereScore(self.number, self.families, self.narrow, False, self.tiny)
+        case = score.build(run_seed)
+        if self.narrow:
+            case = replace(case, selected=np.ones_like(case.selected))
         rng, vocab = _contents(run_seed, self.number, "ignored"), case.logits.shape[-1]
         ignored = int(rng.choice([-100, -1, -(2**31), 255, 10**9, vocab]))
         ignored = ignored if not 0 <= ignored < vocab else -100
@@ -233,6 +241,11 @@ class AnywhereLoss:
 def loss_series(*families: str) -> Callable[[int], Sequence[AnywhereLoss]]:
     """For each size one case, and a tiny one."""
     return lambda number: [AnywhereLoss(number, families, tiny) for tiny in (False, True)]
+
+
+def narrow_loss_series(*families: str) -> Callable[[int], Sequence[AnywhereLoss]]:
+    """For each size one case in two bytes."""
+    return lambda number: [AnywhereLoss(number, families, narrow=True)]
 
 
 def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -13,31 +13,43 @@ from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import DTYPES, HeadRecipe, generator, head_recipes
 from mlm_conformance.check import Context, NotClaimed, Violation, check
 from mlm_conformance.checks.common import besides, field_of, require_like, require_wide
-from mlm_conformance.checks.head import bounds_of
+from mlm_conformance.checks.head import HARD, bounds_of
 from mlm_spec import head
 
 __all__: list[str] = []  # importing the module registers its checks
 
 IGNORE = -100
+#: What is ignored, in turns: no ids, but for 0.
+_IGNORED = (IGNORE, -1, 10**6, 0)
 SHAPES = ((2, 8, 16, 64),)
-RECIPES = head_recipes(SHAPES, ("float32",))
+RECIPES = besides(
+    head_recipes(SHAPES, ("float32",)), [recipe for recipe in HARD if recipe.shape in SHAPES]
+)
 
 
-def loss_arguments(context: Context, case: HeadCase) -> dict[str, Any]:
-    """The arguments of ``head_loss``, with the case's own count as ``num_items``."""
-    labels = np.where(case.selected, case.targets, IGNORE).astype(np.int64)
-    items = int(case.selected.sum()) if context.loss_reduction == "sum/num_items" else None
+def loss_arguments(
+    context: Context, case: HeadCase, num_items: int | None = None
+) -> dict[str, Any]:
+    """The arguments of ``head_loss``; without ``num_items`` the case's own count."""
+    ignored = _IGNORED[case.salt % len(_IGNORED)]
+    if (case.targets[case.selected] == ignored).any():
+        ignored = IGNORE
+    labels = np.where(case.selected, case.targets, ignored).astype(np.int64)
+    items: int | None = num_items or int(case.selected.sum())
+    if context.loss_reduction != "sum/num_items":
+        items = None
     layer = {name: getattr(case, name) for name in ("hidden", "weight", "bias")}
-    return {**layer, "labels": labels, "ignore_index": IGNORE, "num_items": items}
+    return {**layer, "labels": labels, "ignore_index": ignored, "num_items": items}
 
 
-def _call(context: Context, case: HeadCase) -> dict[str, Any]:
-    return context.call("head_loss", loss_arguments(context, case))
+def _call(context: Context, case: HeadCase, num_items: int | None = None) -> dict[str, Any]:
+    return context.call("head_loss", loss_arguments(context, case, num_items))
 
 
-def _judge(context: Context, case: HeadCase) -> None:
+def _judge(context: Context, case: HeadCase, num_items: int | None = None) -> None:
     """The loss, and each gradient that there is, against minus the head's, divided alike."""
-    by = 1 if context.loss_reduction == "sum" else int(case.selected.sum())
+    count = num_items or int(case.selected.sum())
+    by = 1 if context.loss_reduction == "sum" else count
     plain = replace(case, weights=np.full(case.selected.shape, 1.0 / by))
     context.saw("selected", plain.selected.sum())
     layer = (plain.hidden.astype(np.float64), plain.weight.astype(np.float64))
@@ -45,7 +57,7 @@ def _judge(context: Context, case: HeadCase) -> None:
     truth = head(*layer, bias, plain.targets, plain.selected, plain.weights)
     given = plain.hidden.dtype.name
     bounds, how = bounds_of(plain), arithmetic(given, given)
-    result = _call(context, plain)
+    result = _call(context, plain, num_items)
     seen, size = field_of(result, "loss", ()), np.abs(np.float64(truth.sum))
     limit = bounds.sum + 2 * how.unit * (size + bounds.sum)
     limit = arithmetic(given, seen.dtype.name).stored(size, limit)  # too narrow: see MLM-OBJ-12
@@ -55,6 +67,8 @@ def _judge(context: Context, case: HeadCase) -> None:
             continue
         seen, want = result[name], np.asarray(getattr(truth, name))
         if name == "grad_hidden":
+            other = seen[~plain.selected]
+            context.equal(f"{name} where not selected", other, np.zeros(other.shape))
             seen, want = seen[plain.selected], want[plain.selected]
         size, off = np.abs(want), getattr(bounds, name)
         off = how.stored(size, off + 2 * how.unit * (size + off))  # divided after it was stored
@@ -83,6 +97,22 @@ def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: He
 )
 def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase) -> None:
     _judge(context, case)
+
+
+@check(
+    "MLM-OBJ-10",
+    port="head_loss",
+    recipes=head_recipes(SHAPES, ("float32",), patterns=("some", "all")),
+    needs=("micro-batches",),
+    reductions=("sum/num_items",),
+)
+def micro_batches_of_a_layer_have_their_part_of_the_mean(context: Context, case: HeadCase) -> None:
+    """Each row is a micro-batch, and ``num_items`` the count of them all."""
+    count, rows = int(case.selected.sum()), ("hidden", "targets", "selected")
+    for row in np.flatnonzero(case.selected.any(axis=1)):
+        part = {name: getattr(case, name)[row : row + 1] for name in rows}
+        _judge(context, replace(case, **part), count)
+        context.saw("micro-batches")
 
 
 @check(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, gradient_bound, sum_bound, value_bound
-from mlm_conformance.cases.anywhere import loss_series
+from mlm_conformance.cases.anywhere import loss_series, narrow_loss_series
 from mlm_conformance.cases.model import LossCase
 from mlm_conformance.cases.numbers import DTYPES, generator, loss_recipes
 from mlm_conformance.check import Context, check
@@ -22,6 +22,9 @@ NARROW = ("bfloat16", "float16")
 # A label that is no id, one that is an id, and one before the first.
 IGNORED = (-100, 0, -1, 63)
 ORDINARY = ("normal", "equal", "ties", "likely")
+#: With logits of −∞ among them.
+_VALUES = (*ORDINARY, "impossible ids", "far below", "single")
+_SERIES = loss_series("normal", "likely", "improbable", "offset", "impossible ids")
 
 
 def loss_call_arguments(
@@ -104,10 +107,10 @@ def _judge(context: Context, case: LossCase, what: str) -> int:
 @check(
     "MLM-OBJ-8",
     port="loss",
-    recipes=loss_recipes(ORDINARY, ignored=IGNORED),
+    recipes=loss_recipes(_VALUES, ignored=IGNORED),
     needs=("selected",),
     reductions=("mean",),
-    series=loss_series("normal", "likely", "improbable", "offset"),
+    series=_SERIES,
 )
 def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> None:
     context.saw("selected", _judge(context, case, "mean loss"))
@@ -148,6 +151,7 @@ def gradient_of_a_loss_has_shape_and_dtype_of_the_logits(context: Context, case:
         ("normal", "likely", "offset", "equal") * 2, dtypes=NARROW, patterns=("all",)
     ),
     needs=NARROW,
+    series=narrow_loss_series("normal", "likely", "equal"),
 )
 def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCase) -> None:
     """With every position selected: a wrong denominator is no fault of the dtype."""
@@ -157,10 +161,10 @@ def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCa
 @check(
     "MLM-OBJ-9",
     port="loss",
-    recipes=loss_recipes(ORDINARY, ignored=IGNORED),
+    recipes=loss_recipes(_VALUES, ignored=IGNORED),
     needs=("selected",),
     reductions=("sum", "sum/num_items"),
-    series=loss_series("normal", "likely", "improbable", "offset"),
+    series=_SERIES,
 )
 def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
     """All of the batch in one call, with its own count as ``num_items``."""

@@ -13,14 +13,19 @@ from mlm_spec import EmptySelectionError
 
 __all__ = [
     "a_bias_gradient_of_a_loss_without_a_bias",
+    "a_loss_of_a_layer_leaves_a_trace",
+    "a_loss_of_a_layer_without_max_shift",
     "a_term_of_all_hidden_states",
     "an_empty_micro_batch_is_refused",
+    "an_excluded_id_makes_a_loss_nan",
+    "an_id_excluded_by_its_bias_has_a_gradient_of_nan",
     "divides_by_the_rows",
     "every_device_divides_by_the_global_count",
     "gradient_drops_num_items",
     "gradient_is_that_of_the_sum",
     "gradient_of_a_loss_is_at_least_float32",
     "gradient_of_a_loss_points_upwards",
+    "gradients_of_a_layer_drop_num_items",
     "gradients_of_a_layers_loss_are_at_least_float32",
     "head_loss_gradient_is_that_of_the_sum",
     "head_loss_in_the_dtype_of_the_states",
@@ -40,9 +45,12 @@ __all__ = [
     "mean_over_all_positions",
     "mean_with_an_epsilon_in_the_count",
     "minus_one_is_ignored",
+    "narrow_losses_of_1000_ids_are_off",
     "num_items_is_dropped",
     "scaled_by_the_parallel_ranks",
     "sum_loss_of_nothing_is_nan",
+    "the_loss_of_a_layer_drops_num_items",
+    "the_loss_of_a_layer_ignores_minus_100_only",
     "unselected_positions_count",
 ]
 
@@ -308,6 +316,75 @@ def gradient_of_a_loss_is_at_least_float32(correct: Port, call: Call) -> Any:
     """The gradient of narrow logits is returned as it was computed."""
     value, gradient = correct(**call)
     return value, gradient if gradient.dtype == np.float64 else gradient.astype(np.float32)
+
+
+@mutant_around("MLM-OBJ-8", "loss", reduction=MEAN)
+def an_excluded_id_makes_a_loss_nan(correct: Port, call: Call) -> Any:
+    """0 for an id that is no target, times its logit of -inf, is NaN."""
+    value, gradient = correct(**call)
+    scored = call["logits"][call["labels"] != call["ignore_index"]].astype(np.float64)
+    return (np.float64(np.nan) if np.isneginf(scored).any() else value), gradient
+
+
+@mutant_around("MLM-LIK-9", "loss", reduction=MEAN, profile="ci")
+def narrow_losses_of_1000_ids_are_off(correct: Port, call: Call) -> Any:
+    """In two bytes the sum over more than 1,000 ids stalls."""
+    value, gradient = correct(**call)
+    stalls = call["logits"].dtype.itemsize == 2 and call["logits"].shape[-1] > 1000
+    return value * (0.95 if stalls else 1.0), gradient
+
+
+@mutant_around("MLM-OBJ-8", "head_loss", reduction=MEAN)
+def the_loss_of_a_layer_ignores_minus_100_only(correct: Port, call: Call) -> Any:
+    """The argument ignore_index is not read: other labels that are no ids count as id 0."""
+    labels = call["labels"]
+    known = (labels >= 0) & (labels < len(call["weight"]))
+    labels = np.where(known | (labels == -100), labels, 0)
+    return correct(**{**call, "labels": labels, "ignore_index": -100})
+
+
+@mutant_around("MLM-OBJ-10", "head_loss", reduction=NUM_ITEMS)
+def the_loss_of_a_layer_drops_num_items(correct: Port, call: Call) -> Any:
+    """The mean over the call, whatever the global count."""
+    count = int((call["labels"] != call["ignore_index"]).sum())
+    return correct(**{**call, "num_items": count or call["num_items"]})
+
+
+@mutant_around("MLM-OBJ-10", "head_loss", reduction=NUM_ITEMS)
+def gradients_of_a_layer_drop_num_items(correct: Port, call: Call) -> Any:
+    """The loss is divided by the global count, its gradients by that of the call."""
+    count = int((call["labels"] != call["ignore_index"]).sum())
+    right = correct(**call)
+    other = correct(**{**call, "num_items": count or call["num_items"]})
+    return {**other, "loss": right["loss"]}
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=SUM)
+def a_loss_of_a_layer_without_max_shift(correct: Port, call: Call) -> Any:
+    """Exponentials of logits beyond 88 are infinite in float32."""
+    result = correct(**call)
+    states = call["hidden"][call["labels"] != call["ignore_index"]].astype(np.float64)
+    logits = states @ call["weight"].astype(np.float64).T
+    infinite = logits.size > 0 and logits.max() > 88
+    return {**result, "loss": np.float64(np.inf) if infinite else result["loss"]}
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=SUM)
+def an_id_excluded_by_its_bias_has_a_gradient_of_nan(correct: Port, call: Call) -> Any:
+    """0 times a bias of -inf is NaN in the gradient of the bias."""
+    result, bias = dict(correct(**call)), call["bias"]
+    if bias is not None and np.isneginf(bias.astype(np.float64)).any():
+        result["grad_bias"] = np.full_like(result["grad_bias"], np.nan)
+    return result
+
+
+@mutant_around("MLM-OBJ-9", "head_loss", reduction=SUM)
+def a_loss_of_a_layer_leaves_a_trace(correct: Port, call: Call) -> Any:
+    """The gradient of hidden states whose label is ignored is not cleared."""
+    result = correct(**call)
+    gradient = np.array(result["grad_hidden"])
+    gradient[call["labels"] == call["ignore_index"]] = 1
+    return {**result, "grad_hidden": gradient}
 
 
 @mutant_around("MLM-HED-9", "head_loss", reduction=SUM)
