@@ -23,7 +23,7 @@ NARROW = ("bfloat16", "float16")
 IGNORED = (-100, 0, -1, 63)
 ORDINARY = ("normal", "equal", "ties", "likely")
 #: With logits of −∞ among them.
-_VALUES = (*ORDINARY, "impossible ids", "far below", "single")
+_VALUES = (*ORDINARY, "impossible ids", "far below")
 _SERIES = loss_series("normal", "likely", "improbable", "offset", "impossible ids")
 
 
