@@ -8,18 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlm_conformance.cases.anywhere import uniform_by_size
 from mlm_conformance.cases.anywhere_masks import AnywhereMask
 from mlm_conformance.cases.distributions import POOL, SHAPE, plain_policy
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, SampleParallelCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.distributions.relations import enough
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy
 
-__all__ = ["AnywhereDraw", "FairDraw", "anywhere_series", "fair_series", "may_be_declined"]
+__all__ = [
+    "AnywhereDraw",
+    "FairDraw",
+    "WideDraw",
+    "WideParallelDraw",
+    "anywhere_series",
+    "fair_series",
+    "may_be_declined",
+]
 
 _CELLS, _DRAWS = 2**16, 2**10  # positions of a first look, and masks at most
 #: More sizes than this tell nothing new of a distribution: each has its own share of the error.
@@ -28,6 +38,8 @@ _PAD = 0
 #: The largest vocabulary that a tokenizer is expected to be made for.
 _LARGEST = 2**20
 _CONTENTS = 2**44
+#: Columns of which any two of some hundred rows agree in about half.
+_WIDE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +130,37 @@ def anywhere_series(number: int) -> Sequence[AnywhereDraw]:
 def fair_series(rate: str, kinds: str) -> Callable[[int], Sequence[FairDraw]]:
     """One case for each of the first sizes; two are always in."""
     return lambda number: [FairDraw(number + 2, rate, kinds)] if number < _MOST_SIZES else []
+
+
+@dataclass(frozen=True, slots=True)
+class WideDraw:
+    """What a `SampleCase` is made from whose rows are so long that any two can be told apart."""
+
+    rate: str
+    kinds: str
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        tokens = _wide_tokens(run_seed, 8)
+        policy = plain_policy(Bernoulli(self.rate), self.kinds)
+        about = f"rate {self.rate}, {self.kinds}, long rows"
+        return SampleCase(tokens, np.ones(tokens.shape, np.bool_), policy, 16, about=about)
+
+
+@dataclass(frozen=True, slots=True)
+class WideParallelDraw:
+    """What a `SampleParallelCase` is made from, likewise: three epochs, workers and ranks."""
+
+    rate: str
+    kinds: str
+
+    def build(self, run_seed: int) -> SampleParallelCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        tokens = _wide_tokens(run_seed, 4)
+        policy = plain_policy(Bernoulli(self.rate), self.kinds)
+        about, able = f"rate {self.rate}, {self.kinds}, long rows", np.ones(tokens.shape, np.bool_)
+        return SampleParallelCase(tokens, able, policy, 3, 3, 3, about=about)
+
+
+def _wide_tokens(run_seed: int, rows: int) -> NDArray[Any]:
+    return generator(run_seed, 80).choice(np.array(POOL), size=(rows, _WIDE)).astype(np.int64)
