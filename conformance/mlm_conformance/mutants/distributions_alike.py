@@ -18,7 +18,9 @@ __all__ = [
     "half_of_a_row_is_that_of_another_rank",
     "half_the_rows_come_back_two_samples_later",
     "kinds_are_alike_for_all_workers",
+    "kinds_of_half_a_row_come_back_two_rows_later",
     "random_ids_are_alike_for_all_workers",
+    "random_ids_of_half_a_row_come_back_two_rows_later",
     "rank_two_is_the_parity_of_the_others",
     "rows_come_back_an_epoch_later",
     "rows_come_back_at_the_next_worker",
@@ -80,6 +82,34 @@ def a_row_is_that_of_the_sample_before(correct: Port, call: Call) -> Any:
     selected = answer[1] != -100
     selected[1::2, 1:] = selected[0 : len(selected) - 1 : 2, :-1]
     return _selecting(call, selected)
+
+
+@mutant_around("MLM-DST-12", "sample", check="no_two_rows_of_kinds_are_alike")
+def kinds_of_half_a_row_come_back_two_rows_later(correct: Port, call: Call) -> Any:
+    """Counters of kinds overlap in half of the columns of rows that are two apart."""
+    inputs, labels = _copies(correct(**call))
+    policy = call["policy"]
+    if policy.corruption.random or not policy.corruption.keep:
+        return inputs, labels
+    tokens, masked = np.broadcast_to(call["tokens"], inputs.shape), inputs == policy.mask_id
+    half = inputs.shape[2] // 2
+    for row in range(0, inputs.shape[1] - 3, 4):
+        masked[:, row + 2 : row + 4, :half] = masked[:, row : row + 2, :half]
+    selected = labels != -100
+    return np.where(selected, np.where(masked, policy.mask_id, tokens), inputs), labels
+
+
+@mutant_around("MLM-DST-20", "sample", check="no_two_rows_of_ids_are_alike")
+def random_ids_of_half_a_row_come_back_two_rows_later(correct: Port, call: Call) -> Any:
+    """Counters of random ids overlap in half of the columns of rows that are two apart."""
+    inputs, labels = _copies(correct(**call))
+    policy = call["policy"]
+    if policy.corruption.random != 1 or not is_bernoulli(call) or policy.selection.rate != 1:
+        return inputs, labels
+    half = inputs.shape[2] // 2
+    for row in range(0, inputs.shape[1] - 3, 4):
+        inputs[:, row + 2 : row + 4, :half] = inputs[:, row : row + 2, :half]
+    return inputs, labels
 
 
 @mutant_around("MLM-DST-18", "sample_parallel", check="no_row_of_workers_is_like_another")

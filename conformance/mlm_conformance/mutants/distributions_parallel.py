@@ -39,32 +39,32 @@ def _copied(answer: Any, to: tuple[Any, ...], source: tuple[Any, ...]) -> Any:
     return tuple(arrays)
 
 
-@mutant_around("MLM-DST-17", "sample_parallel", url=_SEED)
+@mutant_around("MLM-DST-17", "sample_parallel", check="no_epoch_repeats_another", url=_SEED)
 def all_epochs_mask_alike(correct: Port, call: Call) -> Any:
     """Workers are forked anew for each epoch, with the same seed."""
     return _copied(correct(**call), (_ALL,), (slice(0, 1),))
 
 
-@mutant_around("MLM-DST-17", "sample_parallel")
+@mutant_around("MLM-DST-17", "sample_parallel", check="no_epoch_repeats_another")
 def the_third_epoch_is_the_first_again(correct: Port, call: Call) -> Any:
     """The seed is the parity of the epoch."""
     return _copied(correct(**call), (slice(2, 3),), (slice(0, 1),))
 
 
-@mutant_around("MLM-DST-17", "sample_parallel")
+@mutant_around("MLM-DST-17", "sample_parallel", check="no_epoch_repeats_another")
 def a_row_in_four_is_masked_as_in_the_epoch_before(correct: Port, call: Call) -> Any:
     """A cache that is not keyed by the epoch still holds a part of the rows."""
     part = (_ALL, _ALL, slice(0, None, 4))
     return _copied(correct(**call), (slice(1, 2), *part), (slice(0, 1), *part))
 
 
-@mutant_around("MLM-DST-18", "sample_parallel")
+@mutant_around("MLM-DST-18", "sample_parallel", check="no_worker_repeats_another")
 def all_workers_mask_alike(correct: Port, call: Call) -> Any:
     """Workers are forked with one random state."""
     return _copied(correct(**call), (_ALL, _ALL, _ALL), (_ALL, _ALL, slice(0, 1)))
 
 
-@mutant_around("MLM-DST-18", "sample_parallel")
+@mutant_around("MLM-DST-18", "sample_parallel", check="no_worker_repeats_another")
 def a_worker_repeats_the_epoch_of_its_neighbour(correct: Port, call: Call) -> Any:
     """The seed is the sum of the epoch and the worker's number."""
     if call["workers"] < 2:
@@ -74,7 +74,7 @@ def a_worker_repeats_the_epoch_of_its_neighbour(correct: Port, call: Call) -> An
     )
 
 
-@mutant_around("MLM-DST-18", "sample_parallel")
+@mutant_around("MLM-DST-18", "sample_parallel", check="no_worker_repeats_another")
 def half_of_the_rows_are_masked_alike_by_neighbours(correct: Port, call: Call) -> Any:
     """Two workers share what they draw for every second row."""
     half = slice(0, None, 2)
@@ -83,25 +83,25 @@ def half_of_the_rows_are_masked_alike_by_neighbours(correct: Port, call: Call) -
     )
 
 
-@mutant_around("MLM-DST-19", "sample_parallel", url=_RANKS)
+@mutant_around("MLM-DST-19", "sample_parallel", check="no_rank_repeats_another", url=_RANKS)
 def all_ranks_mask_alike(correct: Port, call: Call) -> Any:
     """The seed knows nothing of the rank."""
     return _copied(correct(**call), (_ALL, _ALL), (_ALL, slice(0, 1)))
 
 
-@mutant_around("MLM-DST-19", "sample_parallel")
+@mutant_around("MLM-DST-19", "sample_parallel", check="no_rank_repeats_another")
 def ranks_mask_alike_in_the_second_epoch(correct: Port, call: Call) -> Any:
     """The rank enters the first seed, and the epochs that follow are seeded without it."""
     return _copied(correct(**call), (slice(1, 2), _ALL), (slice(1, 2), slice(0, 1)))
 
 
-@mutant_around("MLM-DST-19", "sample_parallel")
+@mutant_around("MLM-DST-19", "sample_parallel", check="no_rank_repeats_another")
 def rank_two_masks_as_rank_zero(correct: Port, call: Call) -> Any:
     """The rank within a machine of two devices stands for the rank."""
     return _copied(correct(**call), (_ALL, slice(2, 3)), (_ALL, slice(0, 1)))
 
 
-@mutant_around("MLM-DST-19", "sample_parallel")
+@mutant_around("MLM-DST-19", "sample_parallel", check="no_rank_repeats_another")
 def half_of_the_rows_are_masked_alike_on_two_ranks(correct: Port, call: Call) -> Any:
     """Two ranks share what they draw for every second row."""
     half = slice(0, None, 2)
