@@ -6,7 +6,7 @@ A masker may be right at one size and one vocabulary only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,14 +19,16 @@ from mlm_conformance.cases.distributions import POOL, SHAPE, plain_policy
 from mlm_conformance.cases.model import SampleCase, SampleParallelCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.distributions.relations import enough
-from mlm_spec import Bernoulli, Corruption, MaskingPolicy
+from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy
 
 __all__ = [
+    "AnywhereCount",
     "AnywhereDraw",
     "FairDraw",
     "WideDraw",
     "WideParallelDraw",
     "anywhere_series",
+    "count_series",
     "fair_series",
     "may_be_declined",
 ]
@@ -130,6 +132,38 @@ def anywhere_series(number: int) -> Sequence[AnywhereDraw]:
 def fair_series(rate: str, kinds: str) -> Callable[[int], Sequence[FairDraw]]:
     """One case for each of the first sizes; two are always in."""
     return lambda number: [FairDraw(number + 2, rate, kinds)] if number < _MOST_SIZES else []
+
+
+@dataclass(frozen=True, slots=True)
+class AnywhereCount:
+    """What a `SampleCase` from anywhere with a fixed count is made from.
+
+    Attributes
+    ----------
+    number : which of the run's sizes; of three in turn one has rows of a hundred candidates and
+        more, at a rate with which counts beyond 20 are usual.
+    """
+
+    number: int
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        rate = None if self.number % 3 else "7/18"
+        drawn = AnywhereMask(2 * self.number, "count", rate=rate, kinds="1 0 0").build(run_seed)
+        policy = replace(drawn.policy, pool="all")
+        tokens, able = drawn.tokens.astype(np.int64), drawn.eligible
+        if not self.number % 3:
+            tokens = generator(run_seed, _CONTENTS + self.number).choice(
+                np.array(POOL), size=(3, int(100 + 37 * self.number))
+            )
+            able, plain = np.ones(tokens.shape, np.bool_), plain_policy(policy.selection, "1 0 0")
+            policy = replace(plain, selection=FixedCount(rate or "7/18"))
+        return SampleCase(tokens, able, policy, 4, about="a count from anywhere")
+
+
+def count_series(number: int) -> Sequence[AnywhereCount]:
+    """One case for each size."""
+    return [AnywhereCount(number)]
 
 
 @dataclass(frozen=True, slots=True)

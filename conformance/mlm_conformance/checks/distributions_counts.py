@@ -11,8 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import DrawRecipe
+from mlm_conformance.cases.distributions_anywhere import (
+    AnywhereCount,
+    count_series,
+    may_be_declined,
+)
 from mlm_conformance.cases.model import SampleCase
-from mlm_conformance.check import Context, check, table
+from mlm_conformance.check import Context, NotClaimed, check, table
 from mlm_conformance.checks.common import renamed, sampled
 from mlm_conformance.distributions.counts import Group, groups
 from mlm_conformance.distributions.judge import Tally, fits
@@ -69,6 +74,26 @@ def a_fixed_count_is_that_of_its_sequence(context: Context, case: SampleCase) ->
     _, labels = sampled(context, case, n)
     context.saw("sequences", n * len(case.tokens))
     context.sees(proof("sequences with another count", n * len(case.tokens)))
+    _exact(context, case, labels)
+
+
+@check(
+    "MLM-DST-7",
+    port="sample",
+    recipes=table([AnywhereCount(number) for number in range(3)]),
+    needs=("sequences",),
+    series=count_series,
+)
+def a_fixed_count_is_exact_at_any_rate_and_size(context: Context, case: SampleCase) -> None:
+    """A law or a policy that few maskers can be asked for may be declined, and is left out."""
+    try:
+        _, labels = sampled(context, case, case.n)
+    except NotClaimed:
+        if not may_be_declined(case.policy):
+            raise
+        context.saw("declined")
+        return
+    context.saw("sequences", case.n * len(case.tokens))
     _exact(context, case, labels)
 
 

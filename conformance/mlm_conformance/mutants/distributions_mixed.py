@@ -7,6 +7,8 @@ mask.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,12 @@ __all__ = [
     "kept_or_random_is_said_for_a_row",
     "kinds_are_seeded_in_every_call",
     "kinds_come_twice",
+    "no_count_is_above_20",
     "one_number_says_the_kind_and_the_id",
     "one_number_selects_and_says_the_kind",
     "random_ids_are_seeded_in_every_call",
     "random_ids_come_twice",
+    "rates_of_counts_are_cut_to_two_digits",
     "short_rows_have_a_higher_rate",
     "the_first_candidate_is_left_out_of_the_count",
     "the_place_before_the_end_is_never_selected",
@@ -46,6 +50,7 @@ _APART = "neighbours_draw_ids_of_their_own"
 _AMONG = "random_ids_among_masked_ones_are_uniform_on_the_pool"
 _TOGETHER = "counted_positions_are_any_of_the_candidates"
 _ENDS = "first_and_last_candidates_are_counted_alike"
+_ANY_COUNT = "a_fixed_count_is_exact_at_any_rate_and_size"
 _EACH = "a_fixed_count_is_that_of_its_sequence"
 _COUNTED = "no_counted_mask_repeats_another"
 
@@ -164,6 +169,26 @@ def the_first_candidate_is_left_out_of_the_count(correct: Port, call: Call) -> A
     rank = np.argsort(np.argsort(np.where(able, order + first, 2.0)))
     count = (labels != -100).sum(axis=2, keepdims=True)
     return _with_kinds(call, rank < count, kind, pick)
+
+
+@mutant_around("MLM-DST-7", "sample", check=_ANY_COUNT)
+def no_count_is_above_20(correct: Port, call: Call) -> Any:
+    """A row has 20 predictions at most, as in BERT's input files, whatever the law says."""
+    law = call["policy"].selection
+    if not isinstance(law, FixedCount):
+        return correct(**call)
+    cap = 20 if law.cap is None else min(20, law.cap)
+    return correct(**with_policy(call, selection=replace(law, cap=max(cap, law.floor))))
+
+
+@mutant_around("MLM-DST-7", "sample", check=_ANY_COUNT)
+def rates_of_counts_are_cut_to_two_digits(correct: Port, call: Call) -> Any:
+    """The rate of a fixed count loses all behind its second decimal place."""
+    law = call["policy"].selection
+    if not isinstance(law, FixedCount):
+        return correct(**call)
+    rate = Fraction(int(law.rate * 100), 100)
+    return correct(**with_policy(call, selection=replace(law, rate=rate)))
 
 
 @mutant_around("MLM-DST-7", "sample", check=_EACH)
