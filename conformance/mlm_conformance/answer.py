@@ -86,6 +86,7 @@ class Answer:
         where that was not asked for or is not known.
     overwritten : the results of the call before, where that was to be kept, that are others now;
         None where that was not asked for or is not known.
+    layout : how the arrays of the call lay, where that was asked for and is known; else "".
     output : what the target printed since the last answer, at most the last 64 KiB.
     """
 
@@ -98,6 +99,7 @@ class Answer:
     peak_growth: int | None = None
     global_random_advanced: bool | None = None
     overwritten: tuple[str, ...] | None = None
+    layout: str = ""
     output: str = ""
 
     @property
@@ -139,6 +141,7 @@ def _read(port: str, reply: object, seconds: float, output: str) -> Answer:
     lost = parts.get("overwritten")
     advanced = parts.get("global_random_advanced")
     taken = parts.get("seconds")
+    layout = parts.get("layout")
     return Answer(
         kind="result" if kinds == ["result"] else "raised" if kinds == ["raised"] else "malformed",
         fields=normalise(port, parts["result"]) if "result" in parts else {},
@@ -149,6 +152,7 @@ def _read(port: str, reply: object, seconds: float, output: str) -> Answer:
         peak_growth=growth if isinstance(growth, int) else None,
         global_random_advanced=advanced if isinstance(advanced, bool) else None,
         overwritten=None if lost is None else _texts("overwritten", lost),
+        layout=layout if isinstance(layout, str) else "",
         output=output,
     )
 

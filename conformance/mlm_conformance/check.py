@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from hypothesis import strategies as st
@@ -32,6 +32,7 @@ __all__ = [
     "Check",
     "Context",
     "Fixed",
+    "LastCall",
     "NotClaimed",
     "Recipe",
     "Series",
@@ -85,14 +86,27 @@ class Target(Protocol):
         measure_memory: bool = False,
         watch_random: bool = False,
         keep_results: bool = False,
+        layout: str = "",
         **args: Any,
     ) -> Answer:
         """One call of one port."""
 
 
+class LastCall(NamedTuple):
+    """A call that was made: its port, its arguments, and how their arrays lay ("": in C order)."""
+
+    port: str
+    arguments: dict[str, Any]
+    layout: str
+
+
 @dataclass(slots=True)
 class Context:
-    """What a check works with; one for each run of a check."""
+    """What a check works with; one for each run of a check.
+
+    ``layout``: how the arrays of calls are to lie, one of `mlm_conformance.layouts.LAYOUTS`; "":
+    in C order.
+    """
 
     target: Target
     oracle: Oracle
@@ -106,7 +120,8 @@ class Context:
     case: str = ""
     recipe: str = ""
     case_ratio: float = 0.0
-    last_call: tuple[str, dict[str, Any]] | None = None
+    last_call: LastCall | None = None
+    layout: str = ""
     sensitivities: list[Sensitivity] = field(default_factory=list)
 
     def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
@@ -115,11 +130,14 @@ class Context:
 
     def answer(self, port: str, arguments: dict[str, Any], **watch: bool) -> Answer:
         """One call, whatever comes of it; a dead or late target is `Broken`."""
-        self.last_call = (port, arguments)
-        answer = self.target.call(port, **watch, **arguments)
+        self.last_call = LastCall(port, arguments, self.layout)
+        asked: dict[str, Any] = {**watch, **({"layout": self.layout} if self.layout else {})}
+        answer = self.target.call(port, **asked, **arguments)
         if answer.kind in ("died", "timed_out"):
             tail = f"\n{answer.output}" if answer.output else ""
             raise Broken(f"{port} {answer.text}{tail}")
+        if answer.kind != "malformed" and answer.layout != self.layout:
+            raise Unmeasurable("the target's process does not say how the arrays of a call lay")
         return answer
 
     def call(self, port: str, arguments: dict[str, Any]) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlm_conformance.cases.codec import CaseError, decode_case, encode_case
-from mlm_conformance.check import Check
+from mlm_conformance.check import Check, LastCall
 from mlm_conformance.reports.files import write_atomically
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_failure(path: Path) -> Failure:
     return Failure(**{name: data[name] for name in names}, case=case)
 
 
-def reproduction(name: str, device: str, call: tuple[str, dict[str, Any]] | None) -> str | None:
+def reproduction(name: str, device: str, call: LastCall | None) -> str | None:
     """Lines of Python for the last call of a failing check, where they are short.
 
     A check that makes one call fails by that one.  One that compares several shows the last here;
@@ -81,12 +81,15 @@ def reproduction(name: str, device: str, call: tuple[str, dict[str, Any]] | None
     """
     if call is None:
         return None
-    port, arguments = call
     lines = ["import numpy as np, ml_dtypes", "from fractions import Fraction"]
     lines += ["from mlm_spec import *", "from mlm_conformance.resolve import resolve"]
     lines.append(f"target = resolve({name!r}, {device!r})")
-    shown = ", ".join(f"{key}={_literal(value)}" for key, value in arguments.items())
-    lines.append(f"print(target.{port}({shown}))")
+    shown = ", ".join(f"{key}={_literal(value)}" for key, value in call.arguments.items())
+    if call.layout:
+        lines.append("from mlm_conformance.layouts import laid_out")
+        lines.append(f"print(target.{call.port}(**laid_out(dict({shown}), {call.layout!r})))")
+    else:
+        lines.append(f"print(target.{call.port}({shown}))")
     return "\n".join(lines) if len(shown) < 1500 else None
 
 

@@ -11,7 +11,7 @@ from mlm_conformance.buffers import Buffers
 from mlm_conformance.kept import KeptResults
 from mlm_conformance.ports import check_arguments
 from mlm_conformance.resolve import TargetError, resolve
-from mlm_conformance.serving import describe, encode_reply, serve_call
+from mlm_conformance.serving import describe, encode_reply, placed, serve_call
 from mlm_conformance.wire import encode, read_frame
 
 __all__ = ["InProcessTarget"]
@@ -66,6 +66,7 @@ class InProcessTarget:
         measure_memory: bool = False,
         watch_random: bool = False,
         keep_results: bool = False,
+        layout: str = "",
         **arguments: Any,
     ) -> Answer:
         """As `TargetProcess.call`, without a time limit."""
@@ -73,10 +74,11 @@ class InProcessTarget:
         reply = serve_call(
             self._target,
             port,
-            self._buffers.place(port, _carried(encode(arguments))),
+            placed(self._buffers, port, _carried(encode(arguments)), layout),
             measure_memory=measure_memory,
             random_state=watch_random,
             kept=self._kept if keep_results else None,
+            layout=layout,
         )
         return read_answer(port, _carried(encode_reply(reply)), 0.0, "")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +53,7 @@ class Target(Protocol):
         measure_memory: bool = False,
         watch_random: bool = False,
         keep_results: bool = False,
+        layout: str = "",
         **arguments: Any,
     ) -> Answer: ...
 
@@ -145,6 +145,7 @@ class TargetProcess:
         measure_memory: bool = False,
         watch_random: bool = False,
         keep_results: bool = False,
+        layout: str = "",
         **arguments: Any,
     ) -> Answer:
         """Call one port.
@@ -155,6 +156,8 @@ class TargetProcess:
         measure_memory : also measure ``peak_growth``.
         watch_random : also watch the global random states.
         keep_results : also watch the results of the call before that asked for this.
+        layout : how the arrays are to lie, one of `mlm_conformance.layouts.LAYOUTS`; "": in C
+            order, where those of earlier calls lay.
         arguments : all those of the port; arrays cross as copies.
 
         Raises
@@ -163,7 +166,14 @@ class TargetProcess:
         TargetError, FrameworkMissing, DeviceMissing : as `hello`, at the first use.
         """
         check_arguments(port, self.hello().claims, arguments)
-        frame = encode(_request(port, arguments, measure_memory, watch_random, keep_results))
+        asked = {
+            "measure_memory": measure_memory,
+            "random_state": watch_random,
+            "keep_results": keep_results,
+            "layout": layout,
+        }
+        request = {"do": "call", "port": port, "args": arguments}
+        frame = encode({**request, **{name: value for name, value in asked.items() if value}})
         limit = self._limit if port in self._called else self._first_limit
         self._called.add(port)
         started = time.monotonic()
@@ -247,20 +257,3 @@ def _command(target: str, device: str) -> list[str]:
     if not command:
         raise TargetError(f"{target!r} has no command")
     return command
-
-
-def _request(
-    port: str,
-    arguments: Mapping[str, Any],
-    measure_memory: bool,
-    random_state: bool,
-    keep_results: bool,
-) -> dict[str, Any]:
-    request: dict[str, Any] = {"do": "call", "port": port, "args": arguments}
-    if measure_memory:
-        request["measure_memory"] = True
-    if random_state:
-        request["random_state"] = True
-    if keep_results:
-        request["keep_results"] = True
-    return request

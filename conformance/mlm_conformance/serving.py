@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.buffers import Buffers
 from mlm_conformance.kept import KeptResults
+from mlm_conformance.layouts import laid_out
 from mlm_conformance.ports import MalformedAnswer, normalise
 from mlm_conformance.resolve import (
     DeviceMissing,
@@ -29,7 +30,7 @@ from mlm_conformance.resolve import (
 from mlm_conformance.wire import WireError, encode
 from mlm_spec import errors
 
-__all__ = ["describe", "encode_reply", "failure", "reply_to", "serve_call"]
+__all__ = ["describe", "encode_reply", "failure", "placed", "reply_to", "serve_call"]
 
 _LONGEST = 2**16  # characters of a text in a reply
 _TRACEBACK_LINES = 20
@@ -81,11 +82,19 @@ def reply_to(
     return serve_call(
         target,
         request["port"],
-        buffers.place(request["port"], request["args"]),
+        placed(buffers, request["port"], request["args"], str(request.get("layout") or "")),
         measure_memory=bool(request.get("measure_memory")),
         random_state=bool(request.get("random_state")),
         kept=kept if request.get("keep_results") else None,
+        layout=str(request.get("layout") or ""),
     )
+
+
+def placed(
+    buffers: Buffers, port: str, arguments: Mapping[str, Any], layout: str
+) -> dict[str, Any]:
+    """The arguments where those of earlier calls lay, or in the layout that is asked for."""
+    return laid_out(arguments, layout) if layout else buffers.place(port, arguments)
 
 
 def encode_reply(reply: Mapping[str, Any]) -> list[bytes | memoryview]:
@@ -104,6 +113,7 @@ def serve_call(
     measure_memory: bool = False,
     random_state: bool = False,
     kept: KeptResults | None = None,
+    layout: str = "",
 ) -> dict[str, Any]:
     """Call one port and say what became of it.
 
@@ -115,6 +125,7 @@ def serve_call(
     measure_memory : also report ``peak_growth``, in bytes.
     random_state : also report ``global_random_advanced``.
     kept : also report ``overwritten``: which results of the call before are others now.
+    layout : how the arrays lie, where that was asked for; reported back.
 
     Returns
     -------
@@ -130,6 +141,8 @@ def serve_call(
         reply["peak_growth"] = _growth_since(resident)
     if states is not None:
         reply["global_random_advanced"] = states.advanced()
+    if layout:
+        reply["layout"] = layout
     reply["mutated"] = [name for name, v in watched.items() if not _is_same(v, before[name])]
     return reply
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as use_seed
 from hypothesis import target as climb
 
-from mlm_conformance.check import Check, Fixed, NotClaimed, Violation
+from mlm_conformance.check import Check, Fixed, LastCall, NotClaimed, Violation
 from mlm_conformance.profiles import Profile
 from mlm_conformance.results import Sensitivity, Worst
 from mlm_conformance.session import Session
@@ -30,7 +30,7 @@ class Trial:
         self.examples = 0
         self.refusals: list[str] = []
         self.case: Any = None
-        self.last_call: tuple[str, dict[str, Any]] | None = None
+        self.last_call: LastCall | None = None
         self._failing: set[Any] = set()
         self._failed_at: float | None = None
 

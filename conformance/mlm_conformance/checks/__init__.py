@@ -25,9 +25,11 @@ from mlm_conformance.checks import (
     loss,
     maskers,
     objective,
+    policies,
     selection,
     selection_layout,
     steps,
+    unusual,
     words,
 )
 
@@ -54,8 +56,10 @@ __all__ = [
     "loss",
     "maskers",
     "objective",
+    "policies",
     "selection",
     "selection_layout",
     "steps",
+    "unusual",
     "words",
 ]

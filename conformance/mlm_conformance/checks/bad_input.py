@@ -9,17 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.bad import (
-    bad_calls,
-    policies,
-)
+from mlm_conformance.cases.bad import bad_calls
 from mlm_conformance.cases.bad_steps import STEPS, bad_step_calls, bad_word_calls
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import (
     BadCallCase,
     HeadCase,
     MaskCase,
-    PolicyCase,
     ScoreCase,
 )
 from mlm_conformance.cases.numbers import head_recipes, score_recipes
@@ -105,32 +101,6 @@ def _named(name: str) -> Any:
 
 
 _register_refusals()
-
-
-@check(
-    "MLM-ERR-7",
-    port="policy",
-    recipes=table([Fixed(case) for case in policies()]),
-    needs=("valid policies", "invalid policies"),
-    theorem=True,
-)
-def policies_are_validated(context: Context, case: PolicyCase) -> None:
-    context.saw("valid policies" if case.valid else "invalid policies")
-    answer = context.answer("policy", {"fields": case.fields})
-    if case.valid:
-        context.require(answer.kind == "result", f"{case}: refused: {answer.raised or answer.text}")
-        again = context.answer("policy", {"fields": dict(answer.fields)})
-        context.require(
-            again.kind == "result" and again.fields == answer.fields,
-            f"{case}: its normal form is not its own normal form",
-        )
-        return
-    context.require(answer.kind != "result", f"{case}: accepted")
-    assert answer.raised is not None
-    context.require(
-        "PolicyError" in answer.raised.classes,
-        f"{case}: raised {answer.raised.type}, should raise PolicyError",
-    )
 
 
 def _some(port: str) -> list[Fixed]:

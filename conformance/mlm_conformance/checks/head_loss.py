@@ -46,7 +46,7 @@ def _call(context: Context, case: HeadCase, num_items: int | None = None) -> dic
     return context.call("head_loss", loss_arguments(context, case, num_items))
 
 
-def _judge(context: Context, case: HeadCase, num_items: int | None = None) -> None:
+def judge_loss(context: Context, case: HeadCase, num_items: int | None = None) -> None:
     """The loss, and each gradient that there is, against minus the head's, divided alike."""
     count = num_items or int(case.selected.sum())
     by = 1 if context.loss_reduction == "sum" else count
@@ -84,7 +84,7 @@ def _judge(context: Context, case: HeadCase, num_items: int | None = None) -> No
     series=head_series,
 )
 def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: HeadCase) -> None:
-    _judge(context, case)
+    judge_loss(context, case)
 
 
 @check(
@@ -96,7 +96,7 @@ def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: He
     series=head_series,
 )
 def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase) -> None:
-    _judge(context, case)
+    judge_loss(context, case)
 
 
 @check(
@@ -111,7 +111,7 @@ def micro_batches_of_a_layer_have_their_part_of_the_mean(context: Context, case:
     count, rows = int(case.selected.sum()), ("hidden", "targets", "selected")
     for row in np.flatnonzero(case.selected.any(axis=1)):
         part = {name: getattr(case, name)[row : row + 1] for name in rows}
-        _judge(context, replace(case, **part), count)
+        judge_loss(context, replace(case, **part), count)
         context.saw("micro-batches")
 
 

@@ -91,7 +91,7 @@ def _true_loss(case: LossCase) -> tuple[float, float, int]:
     return -float(values.sum()), bound, len(values)
 
 
-def _judge(context: Context, case: LossCase, what: str) -> int:
+def judge_loss(context: Context, case: LossCase, what: str = "loss") -> int:
     """The loss, and its gradient if there is one, against the declared reduction; the count."""
     total, bound, count = _true_loss(case)
     by = 1 if context.loss_reduction == "sum" else count
@@ -113,7 +113,7 @@ def _judge(context: Context, case: LossCase, what: str) -> int:
     series=_SERIES,
 )
 def mean_divides_by_the_selected_positions(context: Context, case: LossCase) -> None:
-    context.saw("selected", _judge(context, case, "mean loss"))
+    context.saw("selected", judge_loss(context, case, "mean loss"))
 
 
 @check(
@@ -155,7 +155,7 @@ def gradient_of_a_loss_has_shape_and_dtype_of_the_logits(context: Context, case:
 )
 def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCase) -> None:
     """With every position selected: a wrong denominator is no fault of the dtype."""
-    context.saw(case.logits.dtype.name, _judge(context, case, "loss"))
+    context.saw(case.logits.dtype.name, judge_loss(context, case))
 
 
 @check(
@@ -168,7 +168,7 @@ def narrow_logits_are_widened_exactly_in_the_loss(context: Context, case: LossCa
 )
 def loss_is_minus_the_log_likelihood(context: Context, case: LossCase) -> None:
     """All of the batch in one call, with its own count as ``num_items``."""
-    context.saw("selected", _judge(context, case, "loss"))
+    context.saw("selected", judge_loss(context, case))
 
 
 @check(

@@ -38,6 +38,7 @@ from mlm_conformance.mutants import (
     sizes,
     steps,
     steps_beside,
+    unusual,
     vocabulary,
     words,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "sizes",
     "steps",
     "steps_beside",
+    "unusual",
     "vocabulary",
     "words",
 ]

@@ -1,4 +1,4 @@
-"""Chapter ERR, policies: backends that take what is no policy, or refuse what is one."""
+"""Chapter ERR, policies: what is taken for one, what is refused, and what is lost of one."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from fractions import Fraction
 from typing import Any
 
 from mlm_conformance.mutants.registry import mutant
-from mlm_spec import Corruption, MaskingPolicy, PolicyError
+from mlm_spec import Corruption, MaskingPolicy, PolicyError, Span
 
 __all__ = [
     "a_law_of_any_name_is_bernoulli",
     "a_list_for_a_pool_is_sorted",
+    "a_long_list_of_lengths_is_cut",
     "a_pool_of_one_is_refused",
     "a_wrong_policy_is_any_error",
     "floats_are_probabilities",
     "kinds_need_not_add_up",
+    "only_usual_denominators_are_policies",
+    "padding_is_not_special",
+    "percents_are_probabilities",
+    "rates_become_floats",
+    "special_ids_stay_in_their_order",
+    "the_cap_is_lost",
     "the_normal_form_is_none",
+    "the_unit_is_lost",
     "unknown_fields_are_dropped",
+    "what_is_left_out_stays_out",
 ]
 
 
@@ -94,7 +103,86 @@ def a_pool_of_one_is_refused(fields: Mapping[str, Any]) -> Any:
     return _normal(fields)
 
 
-@mutant("MLM-ERR-7", "policy")
+@mutant("MLM-ERR-16", "policy")
 def the_normal_form_is_none(fields: Mapping[str, Any]) -> Any:
     """What a policy is normalised to has a field that policies have not."""
     return {**_normal(fields), "pool_size": MaskingPolicy.from_mapping(fields).pool_size}
+
+
+@mutant("MLM-ERR-7", "policy")
+def percents_are_probabilities(fields: Mapping[str, Any]) -> Any:
+    """15% is 15/100."""
+
+    def exact(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: exact(item) for name, item in value.items()}
+        is_percent = isinstance(value, str) and value.endswith("%")
+        return str(Fraction(value[:-1]) / 100) if is_percent else value
+
+    return _normal(exact(dict(fields)))
+
+
+@mutant("MLM-ERR-7", "policy")
+def only_usual_denominators_are_policies(fields: Mapping[str, Any]) -> Any:
+    """A rate needs a denominator of 32 bits."""
+    law = MaskingPolicy.from_mapping(fields).selection
+    rate: Fraction = law.start if isinstance(law, Span) else law.rate
+    if rate.denominator >= 2**32:
+        raise PolicyError("selection.rate", rate, "a denominator below 2**32")
+    return _normal(fields)
+
+
+@mutant("MLM-ERR-16", "policy")
+def the_unit_is_lost(fields: Mapping[str, Any]) -> Any:
+    """Kinds are by token in every normal form."""
+    normal = _normal(fields)
+    return {**normal, "corruption": {**normal["corruption"], "unit": "token"}}
+
+
+@mutant("MLM-ERR-16", "policy")
+def the_cap_is_lost(fields: Mapping[str, Any]) -> Any:
+    """A fixed count is written without its cap."""
+    normal = _normal(fields)
+    law = normal["selection"]
+    return {**normal, "selection": {**law, "cap": None}} if "cap" in law else normal
+
+
+@mutant("MLM-ERR-16", "policy")
+def rates_become_floats(fields: Mapping[str, Any]) -> Any:
+    """The normal form has what float() makes of a rate, with all its digits."""
+    normal = _normal(fields)
+    law = normal["selection"]
+    name = "start" if "start" in law else "rate"
+    near = str(Fraction(float(Fraction(law[name]))).limit_denominator(10**6))
+    return {**normal, "selection": {**law, name: near}}
+
+
+@mutant("MLM-ERR-16", "policy")
+def padding_is_not_special(fields: Mapping[str, Any]) -> Any:
+    """The id of padding is among the special ids only where it was listed."""
+    listed = set(fields.get("special_ids", ()))
+    normal = _normal(fields)
+    return {**normal, "special_ids": [i for i in normal["special_ids"] if i in listed]}
+
+
+@mutant("MLM-ERR-16", "policy")
+def special_ids_stay_in_their_order(fields: Mapping[str, Any]) -> Any:
+    """Two orders of the special ids are two policies."""
+    normal = _normal(fields)
+    given = [*dict.fromkeys(fields.get("special_ids", ()))]
+    return {**normal, "special_ids": [*given, *(set(normal["special_ids"]) - set(given))]}
+
+
+@mutant("MLM-ERR-16", "policy")
+def what_is_left_out_stays_out(fields: Mapping[str, Any]) -> Any:
+    """The normal form has the fields that were given."""
+    return {name: value for name, value in _normal(fields).items() if name in fields}
+
+
+@mutant("MLM-ERR-16", "policy")
+def a_long_list_of_lengths_is_cut(fields: Mapping[str, Any]) -> Any:
+    """Of the lengths of spans the first twenty are kept."""
+    normal = _normal(fields)
+    law = normal["selection"]
+    short = {**law, "lengths": law["lengths"][:20]} if "lengths" in law else law
+    return {**normal, "selection": short}
