@@ -50,8 +50,9 @@ _LAYERS = (
     ((65, 300), (97, 200), (2, 5), (3, 12)),
     ((999, 6000), (1, 9), (1, 3), (1, 3)),
     ((2, 64), (1, 96), (1, 9), (30, 80)),
+    ((2, 64), (257, 1100), (1, 9), (1, 9)),
 )
-_POWERS, _LONGEST = 4, 6  # the rooms that give powers of two, and ids beyond 2¹⁵
+_POWERS, _LONGEST, _MANY = 4, 6, 7  # rooms: powers of two, ids beyond 2¹⁵, thousands of positions
 _LONG = ((2**15 + 1, 2**16), (110_000, 250_002))
 _FILLED = (0, 4, 7)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
@@ -83,6 +84,8 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
         vocab = 2**vocab
     if room == _LONGEST:
         vocab = uniform_by_size(rng, *_LONG[number // len(_ROOMS) % 2])
+    if room == _MANY and number // len(_ROOMS) % 2:
+        vocab = 2 + vocab % 2  # with which more than 2¹⁴ positions fit
     most = _MOST_ENTRIES // (2 if _is_filled(number - 1) else 1)
     rows = max(1, min(rows, most // vocab))
     if _is_filled(number):

@@ -33,11 +33,13 @@ __all__ = ["AnywhereMask", "every_law", "mask_series"]
 
 # Rows from .. to and columns from .. to.
 _ROOMS = (
-    ((1, 2), (513, 700)),
+    ((1, 2), (513, 1024)),
     ((65, 130), (2, 7)),
     ((2, 12), (17, 60)),
     ((1, 40), (1, 9)),
 )
+#: What comes in place of the longest columns every second time.
+_LONG = (1025, 2100)
 # Ids of a vocabulary from .. to: few, as many as models have, and more than 24 bits count.
 _VOCABS = ((2, 60), (100, 250_002), (2**24 + 2, 2**31 - 1))
 _STARTS = 6000  # starts of spans that are looked at in all, at most; some cases eight times it
@@ -70,8 +72,10 @@ class AnywhereMask:
     def build(self, run_seed: int) -> MaskCase:
         """The case; equal recipes and run seeds give equal cases."""
         room = generator(run_seed, _SIZES + self.number // 2)
-        ends = _ROOMS[self.number // 2 % len(_ROOMS)]
-        shape = uniform_by_size(room, *ends[0]), uniform_by_size(room, *ends[1])
+        rows, columns = _ROOMS[self.number // 2 % len(_ROOMS)]
+        if columns[1] == _LONG[0] - 1 and self.number // 2 // len(_ROOMS) % 2:
+            columns = _LONG
+        shape = uniform_by_size(room, *rows), uniform_by_size(room, *columns)
         mark = zlib.crc32(repr(self).encode())
         rng = generator(run_seed, _CONTENTS + mark)
         policy = self._policy(rng, shape[0] * shape[1])

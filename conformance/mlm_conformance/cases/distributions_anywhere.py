@@ -15,22 +15,26 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.anywhere import uniform_by_size
 from mlm_conformance.cases.anywhere_masks import AnywhereMask
-from mlm_conformance.cases.distributions import POOL, SHAPE, plain_policy
-from mlm_conformance.cases.model import SampleCase, SampleParallelCase
+from mlm_conformance.cases.distributions import COSTLY_DRAWS, POOL, SHAPE, plain_policy
+from mlm_conformance.cases.model import SampleCase, SampleParallelCase, SampleWordsCase
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.distributions.relations import enough
-from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy
+from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy, WholeWord
 
 __all__ = [
     "AnywhereCount",
     "AnywhereDraw",
+    "AnywhereWords",
+    "EvenDraw",
     "FairDraw",
     "WideDraw",
     "WideParallelDraw",
     "anywhere_series",
     "count_series",
+    "even_series",
     "fair_series",
     "may_be_declined",
+    "words_series",
 ]
 
 _CELLS, _DRAWS = 2**16, 2**10  # positions of a first look, and masks at most
@@ -198,3 +202,89 @@ class WideParallelDraw:
 
 def _wide_tokens(run_seed: int, rows: int) -> NDArray[Any]:
     return generator(run_seed, 80).choice(np.array(POOL), size=(rows, _WIDE)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class EvenDraw:
+    """What a `SampleCase` is made from in which all positions are alike.
+
+    Attributes
+    ----------
+    number : 0: the usual shape; others: which of the run's sizes.
+    rate, kinds : of the policy.
+    """
+
+    number: int
+    rate: str
+    kinds: str
+
+    def build(self, run_seed: int) -> SampleCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        shape, rng = SHAPE, generator(run_seed, _CONTENTS + 2**20 + self.number)
+        if self.number:
+            shape = AnywhereMask(2 * self.number, "bernoulli").build(run_seed).tokens.shape
+        tokens = rng.choice(np.array(POOL), size=shape)
+        policy = plain_policy(Bernoulli(self.rate), self.kinds)
+        n = min(max(16, _CELLS // tokens.size), _DRAWS // 4)
+        about = f"rate {self.rate}, {self.kinds}, all alike"
+        return SampleCase(tokens, np.ones(shape, np.bool_), policy, n, about=about)
+
+
+def even_series(*laws: tuple[str, str]) -> Callable[[int], Sequence[EvenDraw]]:
+    """For each of the first sizes a case of one of the laws, (rate, kinds), in turn."""
+
+    def series(number: int) -> Sequence[EvenDraw]:
+        law = laws[number % len(laws)]
+        return [EvenDraw(number + 1, *law)] if number < _MOST_SIZES else []
+
+    return series
+
+
+@dataclass(frozen=True, slots=True)
+class AnywhereWords:
+    """What a `SampleWordsCase` from anywhere is made from: words of any names, in any rows.
+
+    The pieces of a word are neighbours, since not all maskers can be told of others; some of them
+    are not eligible.
+
+    Attributes
+    ----------
+    number : which of the run's sizes.
+    rate : of words; None: any.
+    """
+
+    number: int
+    rate: str | None = None
+
+    def build(self, run_seed: int) -> SampleWordsCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        shape = AnywhereMask(2 * self.number, "word").build(run_seed).tokens.shape
+        rng = generator(run_seed, _CONTENTS + 2**21 + self.number)
+        order = np.cumsum(rng.random(shape) < 0.4, axis=1)
+        names = (self.number + self.number // 4) % 4  # the next time in rows of another size
+        words = _names(rng, order, names)[order].astype(np.int32)
+        rate = Fraction(int(rng.integers(5, 60)), 100) if self.rate is None else self.rate
+        policy = plain_policy(WholeWord(rate), "1 0 0")
+        tokens = rng.choice(np.array(POOL), size=shape)
+        able = rng.random(shape) < rng.choice([0.8, 1.0])
+        n = min(max(COSTLY_DRAWS, _CELLS // 4 // tokens.size), _DRAWS)
+        about = f"word rate {rate}, words of any names"
+        return SampleWordsCase(tokens, able, words, policy, n, about=about)
+
+
+def _names(rng: np.random.Generator, order: NDArray[Any], kind: int) -> NDArray[Any]:
+    """A name of its own for each word of a row.
+
+    ``kind``: 0, alike in 16 bits; 1, neighbours on both sides of 0; 2, any; 3, the largest.
+    """
+    ids = np.arange(int(order.max()) + 1)
+    if kind == 2:
+        found = np.unique(rng.integers(-(2**31), 2**31, size=2 * ids.size))
+        return rng.permutation(found)[: ids.size]
+    least = (int(rng.integers(2**16)), -(ids.size // 2), 0, 2**31 - ids.size)[kind]
+    return least + (ids << 16 if kind == 0 else ids)
+
+
+def words_series(number: int) -> Sequence[AnywhereWords]:
+    """One case for each of the first sizes; four are always in."""
+    return [AnywhereWords(number + 4)] if number < _MOST_SIZES else []

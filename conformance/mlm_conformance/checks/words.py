@@ -65,10 +65,14 @@ class _Blocks:
     """Random keys and counters, some of them equal in all but one bit."""
 
     seed: int
+    least: int = 32
+    most: int = 32
 
     def build(self, run_seed: int) -> WordsCase:
+        """The case; equal recipes and run seeds give equal cases."""
         rng = generator(run_seed, self.seed)
-        key, counter = (rng.integers(2**32, size=(32, 4), dtype=np.uint32) for _ in range(2))
+        shape = (int(rng.integers(self.least, self.most + 1)), 4)
+        key, counter = (rng.integers(2**32, size=shape, dtype=np.uint32) for _ in range(2))
         key[1:9], counter[1:9] = key[0], counter[0]
         for row in range(1, 9):
             array = key if row < 5 else counter
@@ -76,7 +80,17 @@ class _Blocks:
         return WordsCase(key, counter, about="random blocks")
 
 
-@check("MLM-RNG-1", port="random_words", recipes=table([_Blocks(i) for i in range(4)]))
+def _more_blocks(number: int) -> list[_Blocks]:
+    """For one in four sizes more blocks than most kernels take in one piece."""
+    return [_Blocks(4 + number, 4097, 9000)] if number % 4 == 3 else []
+
+
+@check(
+    "MLM-RNG-1",
+    port="random_words",
+    recipes=table([_Blocks(i) for i in range(4)]),
+    series=_more_blocks,
+)
 def words_are_threefry(context: Context, case: WordsCase) -> None:
     result = context.call("random_words", {"key": case.key, "counter": case.counter})
     words = field_of(result, "words", case.key.shape)

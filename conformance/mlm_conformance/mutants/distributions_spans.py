@@ -18,6 +18,7 @@ __all__ = [
     "a_budget_cuts_the_last_span",
     "kinds_are_drawn_for_each_token_of_a_span",
     "lengths_are_one_longer",
+    "no_span_is_longer_than_ten",
     "one_span_in_a_thousand_loses_its_end",
     "spans_beyond_the_end_are_left_out",
     "spans_never_touch",
@@ -151,3 +152,13 @@ def kinds_are_drawn_for_each_token_of_a_span(correct: Port, call: Call) -> Any:
     old = call["policy"].corruption
     kinds = Corruption(old.mask, old.random, old.keep)
     return correct(**{**call, "policy": replace(call["policy"], corruption=kinds)})
+
+
+@mutant_around("MLM-DST-13", "sample", check=_RATES)
+def no_span_is_longer_than_ten(correct: Port, call: Call) -> Any:
+    """What is longer than ten has the length ten."""
+    law = call["policy"].selection
+    if not isinstance(law, Span) or len(law.lengths) <= 10:
+        return correct(**call)
+    lengths = (*law.lengths[:9], sum(law.lengths[9:], Fraction(0)))
+    return _with_law(correct, call, Span(law.start, lengths))

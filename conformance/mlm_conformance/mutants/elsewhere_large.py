@@ -13,11 +13,15 @@ from mlm_conformance.mutants.registry import Port, mutant, mutant_around
 from mlm_spec import log_likelihood
 
 __all__ = [
+    "blocks_from_4096_on_have_the_first_key",
+    "columns_from_1024_on_are_not_masked",
+    "hidden_units_from_256_on_are_left_out",
     "ids_from_100000_on_are_left_out",
     "no_gradient_from_position_1024_on",
     "of_three_rows_the_last_has_no_loss",
     "of_three_rows_the_last_is_left_out",
     "of_three_rows_the_last_passes_nothing_back",
+    "positions_from_16384_on_are_not_added",
     "targets_in_sixteen_bits",
     "the_gradient_of_a_loss_has_targets_in_sixteen_bits",
 ]
@@ -107,3 +111,38 @@ def no_gradient_from_position_1024_on(correct: Port, call: Call) -> Any:
     gradient = np.array(result.grad_logits)
     gradient.reshape(-1, gradient.shape[-1])[1024:] = 0
     return result._replace(grad_logits=gradient)
+
+
+@mutant_around("MLM-HED-1", "head", profile="ci")
+def hidden_units_from_256_on_are_left_out(correct: Port, call: Call) -> Any:
+    """One tile of the product is added up."""
+    weight = call["weight"]
+    return correct(**{**call, "weight": np.where(np.arange(weight.shape[1]) < 256, weight, 0)})
+
+
+@mutant_around("MLM-SEL-2", "mask", profile="ci")
+def columns_from_1024_on_are_not_masked(correct: Port, call: Call) -> Any:
+    """A row is cut at 1,024 columns: nothing behind is selected."""
+    eligible = call["eligible"].copy()
+    eligible[:, 1024:] = False
+    return correct(**{**call, "eligible": eligible})
+
+
+@mutant_around("MLM-RNG-1", "random_words", check="words_are_threefry", profile="ci")
+def blocks_from_4096_on_have_the_first_key(correct: Port, call: Call) -> Any:
+    """The keys of the second launch are read where those of the first begin."""
+    key = call["key"].copy()
+    key[4096:] = key[0]
+    return correct(**{**call, "key": key})
+
+
+@mutant_around(
+    "MLM-OBJ-2", "score", check="sum_is_that_of_the_selected_log_likelihoods", profile="ci"
+)
+def positions_from_16384_on_are_not_added(correct: Port, call: Call) -> Any:
+    """The sum ends with the selected position number 16,384."""
+    result, at = correct(**call), np.flatnonzero(call["selected"])[2**14 :]
+    values = np.asarray(result.log_likelihood, np.float64).reshape(-1)[at]
+    weights = 1.0 if call["weights"] is None else call["weights"].reshape(-1)[at]
+    left = np.asarray(result.sum - (weights * values).sum(), np.asarray(result.sum).dtype)
+    return result._replace(sum=left) if at.size else result

@@ -1,0 +1,69 @@
+"""How much counts differ from one group of places to another: as much as those of chance.
+
+A masker that deals out its choices, so many in each batch or in each row, has the right rates at
+every place, and hardly a trace of it in pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from mlm_conformance.distributions.binomial import at_most
+from mlm_conformance.distributions.judge import Tally
+
+__all__ = ["usual", "usually"]
+
+_BLOCK = 8  # places of a row
+_HALF = 0.5
+#: An interval that is met more often than this tells little.
+_TELLING = Fraction(9, 10)
+
+
+class _Usual(NamedTuple):
+    low: int
+    high: int
+    probability: Fraction
+
+
+@cache
+def usual(trials: int, p: Fraction) -> _Usual:
+    """The narrowest interval around the mean that a binomial count meets half of the time.
+
+    >>> usual(4, Fraction(1, 2))
+    _Usual(low=1, high=3, probability=Fraction(7, 8))
+    """
+    low = high = round(trials * p)
+    while True:
+        met = at_most(high, trials, p) - at_most(low - 1, trials, p)
+        if met >= _HALF:
+            return _Usual(low, high, Fraction(met))
+        low, high = low - 1, high + 1
+
+
+def usually(what: str, happened: NDArray[Any], p: Fraction) -> Iterator[Tally]:
+    """How often a count is a usual one: those of batches, of rows, of columns and of their parts.
+
+    Parameters
+    ----------
+    what : in words, such as ``"positions selected"``.
+    happened : bool (n, B, T), each independently true with probability ``p``.
+    """
+    n, rows, columns = happened.shape
+    blocks = columns // _BLOCK
+    parts = happened[:, :, : blocks * _BLOCK].reshape(n, rows, blocks, _BLOCK)
+    for group, counts, trials in (
+        ("a batch", happened.sum(axis=(1, 2)), rows * columns),
+        ("a row", happened.sum(axis=2), columns),
+        ("a column", happened.sum(axis=1), rows),
+        ("a part of a row", parts.sum(axis=3), _BLOCK if blocks else 0),
+    ):
+        low, high, probability = usual(trials, p)
+        if counts.size and probability <= _TELLING:
+            met = (counts >= low) & (counts <= high)
+            name = f"{what} of {group}, {low} to {high} of {trials}"
+            yield Tally(name, int(met.sum()), met.size, probability)
