@@ -95,12 +95,17 @@ def test_a_run_makes_no_more_tests_than_share_its_error() -> None:
     # Kinds and ids of neighbours, samples and calls.
     expected += (2 * 2 + 2) * 6
     # Spans: columns and groups of them, runs in three places. Pairs of makers.
-    expected += (64 + 4) + (64 + 5) + (4 + 4 + 5) + (5 + 5 + 6) + (18 + 27 + 108)
+    expected += (64 + 4) + (64 + 5) + (64 + 12) + sum(3 * n + 1 for n in (4, 5, 12))
+    expected += 18 + 27 + 108
     # Spans beside and over places that are no candidates; their kinds, ids, and masks again.
     expected += (4 + 3) + 6 + 2 * 2 + 1 + 1 + 1 + 3
     # From anywhere: rates by token and place, kinds, ids, pairs at every distance.
     expected += 26 + 31 + 52 + 21 + 2 * 47
-    assert made == expected == 979
+    # Rows that are alike: of masks, kinds and ids, of epochs, workers and ranks.
+    expected += 2 + 2 + 2 + 3
+    # What is dealt out: positions, kinds, ids, words. Words of any names.
+    expected += 11 + 21 + 13 + 8 + (32 + 8)
+    assert made == expected == 1194
     assert made * ALPHA <= FAMILY_ERROR
     again = RunReport.from_json(report.to_json())
     assert again == report

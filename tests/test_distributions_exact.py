@@ -179,6 +179,6 @@ def test_a_failure_is_made_small_kept_and_replayed(
     (found,) = report.requirements
     assert found.outcome is Outcome.FAIL
     assert said in found.message
-    (path,) = tmp_path.glob("*.json")
-    status, text = replay(path, in_process=True)
-    assert (status, said in text) == (1, True)
+    replayed = [replay(path, in_process=True) for path in tmp_path.glob("*.json")]
+    assert {status for status, _ in replayed} == {1}
+    assert any(said in text for _, text in replayed)

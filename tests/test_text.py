@@ -25,7 +25,7 @@ PUBLISHED = {
     "LIK": 11,
     "GRA": 7,
     "HED": 9,
-    "ERR": 15,
+    "ERR": 18,
 }
 
 

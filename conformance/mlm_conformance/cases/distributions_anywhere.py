@@ -44,6 +44,8 @@ _PAD = 0
 #: The largest vocabulary that a tokenizer is expected to be made for.
 _LARGEST = 2**20
 _CONTENTS = 2**44
+#: An odd multiple of 9, of which 7/18 is a whole number and a half.
+_TIES = 99
 #: Columns of which any two of some hundred rows agree in about half.
 _WIDE = 1024
 
@@ -158,7 +160,7 @@ class AnywhereCount:
         tokens, able = drawn.tokens.astype(np.int64), drawn.eligible
         if not self.number % 3:
             tokens = generator(run_seed, _CONTENTS + self.number).choice(
-                np.array(POOL), size=(3, int(100 + 37 * self.number))
+                np.array(POOL), size=(3, _TIES + 36 * self.number)
             )
             able, plain = np.ones(tokens.shape, np.bool_), plain_policy(policy.selection, "1 0 0")
             policy = replace(plain, selection=FixedCount(rate or "7/18"))

@@ -93,7 +93,9 @@ def a_fixed_count_is_exact_at_any_rate_and_size(context: Context, case: SampleCa
             raise
         context.saw("declined")
         return
-    context.saw("sequences", case.n * len(case.tokens))
+    trials = case.n * len(case.tokens)
+    context.saw("sequences", trials)
+    context.sees(proof("sequences with another count", trials))
     _exact(context, case, labels)
 
 

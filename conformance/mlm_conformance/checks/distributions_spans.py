@@ -30,8 +30,8 @@ __all__: list[str] = []  # importing the module registers its checks
 Array = NDArray[Any]
 _GEOMETRIC = "8/15 4/15 2/15 1/15"
 _UNIFORM = "1/5 1/5 1/5 1/5 1/5"
-#: Every third length from 3 to 24.
-_LONG = " ".join("1/8" if length % 3 == 0 else "0" for length in range(1, 25))
+#: Of 4 or of 12 positions.
+_LONG = "0 0 0 1/2 0 0 0 0 0 0 0 1/2"
 _LAWS = (
     SpanDrawRecipe("3/20", _GEOMETRIC),
     SpanDrawRecipe("1/10", _UNIFORM),

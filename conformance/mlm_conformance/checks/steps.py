@@ -51,7 +51,8 @@ def _mask_status_cases() -> list[StatusCase]:
     bad, none = good["tokens"].copy(), np.zeros_like(good["eligible"])
     bad[1, 2] = good["policy"].vocab_size
     never = replace(good["policy"], selection=Bernoulli(0))
-    unseen = {**good, "eligible": none}
+    unseen, passed = {**good, "eligible": none}, good["eligible"].copy()
+    passed[1, 2] = False
     negative = good["tokens"].copy()
     negative[0, 0] = -1
     return [
@@ -61,6 +62,12 @@ def _mask_status_cases() -> list[StatusCase]:
         StatusCase("mask_step", {**good, "eligible": none}, Status.EMPTY, "nothing eligible"),
         StatusCase("mask_step", {**good, "policy": never}, Status.EMPTY, "a rate of 0"),
         StatusCase("mask_step", {**unseen, "tokens": bad}, Status.ID_RANGE, "no id, not eligible"),
+        StatusCase(
+            "mask_step",
+            {**good, "tokens": bad, "eligible": passed},
+            Status.ID_RANGE,
+            "no id, where others are eligible",
+        ),
     ]
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "a_row_draws_one_id_unless_all_is_random",
     "counted_positions_are_a_block",
     "counts_are_seeded_in_every_call",
+    "counts_are_taken_in_four_bytes",
     "kept_or_random_is_said_for_a_row",
     "kinds_are_seeded_in_every_call",
     "kinds_come_twice",
@@ -179,6 +180,16 @@ def no_count_is_above_20(correct: Port, call: Call) -> Any:
         return correct(**call)
     cap = 20 if law.cap is None else min(20, law.cap)
     return correct(**with_policy(call, selection=replace(law, cap=max(cap, law.floor))))
+
+
+@mutant_around("MLM-DST-7", "sample", check=_ANY_COUNT)
+def counts_are_taken_in_four_bytes(correct: Port, call: Call) -> Any:
+    """Rates of few digits are exact; others come out a little less, and ties are lost."""
+    law = call["policy"].selection
+    if not isinstance(law, FixedCount) or 100 % law.rate.denominator == 0:
+        return correct(**call)
+    less = Fraction(float(np.float32(float(law.rate)))) - Fraction(1, 10**6)
+    return correct(**with_policy(call, selection=replace(law, rate=max(less, Fraction(0)))))
 
 
 @mutant_around("MLM-DST-7", "sample", check=_ANY_COUNT)

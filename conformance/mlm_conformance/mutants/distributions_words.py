@@ -37,6 +37,9 @@ Array = NDArray[Any]
 _SPANBERT = (
     "https://github.com/facebookresearch/SpanBERT/blob/0670d8b/pretraining/fairseq/data/masking.py"
 )
+_WHOLE = "words_are_selected_whole"
+_RATE = "words_are_selected_at_the_rate"
+_INDEPENDENT = "words_are_selected_independently"
 _PARTS = "a_word_shows_one_kind"
 _LEFT = "a_word_is_kept_or_random_as_a_whole"
 
@@ -97,7 +100,7 @@ def one_word_in_a_hundred_is_kept_in_place_of_masked(correct: Port, call: Call) 
     return correct(**with_policy(call, corruption=kinds))
 
 
-@mutant_around("MLM-DST-8", "sample_words")
+@mutant_around("MLM-DST-8", "sample_words", check=_WHOLE)
 def one_word_in_a_thousand_is_split(correct: Port, call: Call) -> Any:
     """Now and then the last piece of a word is not selected with the rest."""
     answer, layout = correct(**call), _layout(call)
@@ -107,14 +110,14 @@ def one_word_in_a_thousand_is_split(correct: Port, call: Call) -> Any:
     )
 
 
-@mutant_around("MLM-DST-8", "sample_words")
+@mutant_around("MLM-DST-8", "sample_words", check=_WHOLE)
 def the_last_piece_of_a_long_word_is_left_out(correct: Port, call: Call) -> Any:
     """A word has at most six pieces."""
     answer = correct(**call)
     return _with_selected(call, answer, (answer[1] != -100) & (_layout(call).piece < 6))
 
 
-@mutant_around("MLM-DST-8", "sample_words")
+@mutant_around("MLM-DST-8", "sample_words", check=_WHOLE)
 def pieces_are_selected_one_by_one(correct: Port, call: Call) -> Any:
     """Words are not looked at."""
     single = np.broadcast_to(
@@ -123,7 +126,7 @@ def pieces_are_selected_one_by_one(correct: Port, call: Call) -> Any:
     return correct(**{**call, "word_id": single.copy()})
 
 
-@mutant_around("MLM-DST-8", "sample_words", url=_SPANBERT)
+@mutant_around("MLM-DST-8", "sample_words", check=_WHOLE, url=_SPANBERT)
 def a_word_is_cut_at_a_budget(correct: Port, call: Call) -> Any:
     """No more positions of a row are selected than its length times the rate, rounded up."""
     answer = correct(**call)
@@ -132,7 +135,7 @@ def a_word_is_cut_at_a_budget(correct: Port, call: Call) -> Any:
     return _with_selected(call, answer, chosen & (np.cumsum(chosen, axis=2) <= int(budget)))
 
 
-@mutant_around("MLM-DST-9", "sample_words")
+@mutant_around("MLM-DST-9", "sample_words", check=_RATE)
 def two_piece_words_are_favoured(correct: Port, call: Call) -> Any:
     """Words of two pieces are selected a tenth more often."""
     answer, size = correct(**call), _layout(call).size
@@ -142,7 +145,7 @@ def two_piece_words_are_favoured(correct: Port, call: Call) -> Any:
     return _with_selected(call, answer, (answer[1] != -100) | more)
 
 
-@mutant_around("MLM-DST-9", "sample_words")
+@mutant_around("MLM-DST-9", "sample_words", check=_RATE)
 def a_word_is_selected_with_any_of_its_pieces(correct: Port, call: Call) -> Any:
     """Each piece is drawn on its own, and brings the whole word with it."""
     rng = np.random.default_rng(int(call["tokens"].sum()))
@@ -152,14 +155,14 @@ def a_word_is_selected_with_any_of_its_pieces(correct: Port, call: Call) -> Any:
     return _with_selected(call, answer, np.einsum("nbt,bts->nbs", drawn, same) > 0)
 
 
-@mutant_around("MLM-DST-9", "sample_words")
+@mutant_around("MLM-DST-9", "sample_words", check=_RATE)
 def long_words_are_never_selected(correct: Port, call: Call) -> Any:
     """A word of more than six pieces is beyond the budget."""
     answer = correct(**call)
     return _with_selected(call, answer, (answer[1] != -100) & (_layout(call).size <= 6))
 
 
-@mutant_around("MLM-DST-9", "sample_words")
+@mutant_around("MLM-DST-9", "sample_words", check=_RATE)
 def the_last_word_is_never_selected(correct: Port, call: Call) -> Any:
     """A word ends where the next one begins, and the last one does not end."""
     answer, place = correct(**call), _layout(call).place
@@ -169,22 +172,24 @@ def the_last_word_is_never_selected(correct: Port, call: Call) -> Any:
     )
 
 
-@mutant_around("MLM-DST-10", "sample_words")
+@mutant_around("MLM-DST-10", "sample_words", check=_INDEPENDENT)
 def neighbouring_words_share_a_decision(correct: Port, call: Call) -> Any:
     """Every second word goes with the one before it."""
     return correct(**{**call, "word_id": (_layout(call).place // 2).astype(np.int32)})
 
 
-@mutant_around("MLM-DST-10", "sample_words")
+@mutant_around("MLM-DST-10", "sample_words", check=_INDEPENDENT)
 def words_of_one_id_share_a_decision(correct: Port, call: Call) -> Any:
     """Word ids are drawn for the whole batch at once, whose rows all begin at 0."""
     answer, ids = correct(**call), call["word_id"]
+    names, member = np.unique(ids, return_inverse=True)
     rng = np.random.default_rng(int(call["tokens"].sum()))
-    drawn = rng.random((call["n"], int(ids.max()) + 1)) < float(_rate(call))
-    return _with_selected(call, answer, drawn[:, np.maximum(ids, 0)] & (ids >= 0))
+    drawn = rng.random((call["n"], names.size)) < float(_rate(call))
+    chosen = drawn[:, member.reshape(ids.shape)]
+    return _with_selected(call, answer, chosen & call["eligible"])
 
 
-@mutant_around("MLM-DST-10", "sample_words")
+@mutant_around("MLM-DST-10", "sample_words", check=_INDEPENDENT)
 def each_mask_of_words_comes_twice(correct: Port, call: Call) -> Any:
     """Every second mask is the one before it."""
     return tuple(np.repeat(array[0::2], 2, axis=0)[: len(array)] for array in correct(**call))

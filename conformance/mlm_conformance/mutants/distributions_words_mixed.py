@@ -73,7 +73,7 @@ def one_number_selects_a_word_and_says_its_kind(correct: Port, call: Call) -> An
     return _with_kinds(call, _selected(call, number), number, pick)
 
 
-@mutant_around("MLM-DST-10", "sample_words")
+@mutant_around("MLM-DST-10", "sample_words", check="words_are_selected_independently")
 def words_are_selected_alike_in_every_call(correct: Port, call: Call) -> Any:
     """Words are selected by a generator that each call seeds with a constant."""
     kind, pick = _numbers(call).random((2, *_shape(call)))

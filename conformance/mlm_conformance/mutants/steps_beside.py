@@ -22,6 +22,7 @@ __all__ = [
     "a_step_without_max_shift",
     "an_excluded_id_makes_a_step_nan",
     "nan_weights_are_not_looked_at",
+    "only_eligible_ids_are_looked_at",
 ]
 
 Call = dict[str, Any]
@@ -149,3 +150,15 @@ def a_special_id_may_be_any_where_nothing_is_eligible(correct: Port, call: Call)
     result = correct(**{**call, "tokens": tokens})
     shown = np.where(call["eligible"], np.asarray(result.inputs), call["tokens"])
     return result._replace(inputs=shown.astype(tokens.dtype), targets=call["tokens"])
+
+
+@mutant_around("MLM-ERR-11", "mask_step", check=_STATUS)
+def only_eligible_ids_are_looked_at(correct: Port, call: Call) -> Any:
+    """An id past the last is no fault of a position that is not eligible, where others are."""
+    result, tokens = correct(**call), call["tokens"]
+    able = call["eligible"]
+    if not able.any():
+        return result
+    seen = correct(**{**call, "tokens": np.where(able, tokens, 0).astype(tokens.dtype)})
+    inputs = np.where(able, seen.inputs, tokens)
+    return seen._replace(inputs=inputs, targets=tokens.copy())

@@ -64,7 +64,6 @@ def a_batch_without_columns_is_refused(correct: Port, call: Call) -> Any:
     "loss",
     "head_loss",
     reduction=SUM,
-    url="https://github.com/pytorch/pytorch/issues/50224",
 )
 def the_loss_of_no_positions_is_their_mean(correct: Port, call: Call) -> Any:
     """Of a batch of nothing the loss is 0/0."""
@@ -95,7 +94,6 @@ def no_blocks_get_a_word(correct: Port, call: Call) -> Any:
     *("mask", "score", "head", "mask_step", "score_step", "head_step", "loss", "head_loss"),
     *("random_words", "sample", "sample_words"),
     reduction=SUM,
-    url="https://github.com/pytorch/pytorch/issues/67167",
 )
 def arrays_are_read_in_the_order_of_memory(correct: Port, call: Call) -> Any:
     """What lies by columns is read by rows."""
