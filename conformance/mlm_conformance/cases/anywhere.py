@@ -56,6 +56,7 @@ _POWERS, _LONGEST, _MANY = 4, 6, 7  # rooms: powers of two, ids beyond 2¹⁵, t
 _LONG = ((2**15 + 1, 2**16), (110_000, 250_002))
 _FILLED = (0, 4, 7)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
+_FEWEST = 3  # ids, with which more than 2¹⁴ positions fit
 _MOST_PRODUCTS = 2**20  # of hidden units and weights, in a layer
 _SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
 
@@ -85,7 +86,7 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
     if room == _LONGEST:
         vocab = uniform_by_size(rng, *_LONG[number // len(_ROOMS) % 2])
     if room == _MANY and number // len(_ROOMS) % 2:
-        vocab = 2 + vocab % 2  # with which more than 2¹⁴ positions fit
+        vocab = _FEWEST - vocab % 2
     most = _MOST_ENTRIES // (2 if _is_filled(number - 1) else 1)
     rows = max(1, min(rows, most // vocab))
     if _is_filled(number):
@@ -118,10 +119,16 @@ def _selected(
 ) -> NDArray[np.bool_]:
     """About half of the positions or all of them, at least one, as many as there is room for.
 
+    Of so many positions that only two or three ids fit, nearly all: more than 2¹⁴.
+
     ``ends``: the first and the last are among them.
     """
-    most = _MOST_SELECTED / (shape[0] * shape[1] * vocab)
-    selected = rng.random(shape) < min(float(rng.choice([0.5, 0.9, 1.0])), most)
+    positions = shape[0] * shape[1]
+    if vocab <= _FEWEST and positions > 2**14:
+        selected = rng.random(shape) < float(rng.choice([0.9, 1.0]))
+    else:
+        most = _MOST_SELECTED / (positions * vocab)
+        selected = rng.random(shape) < min(float(rng.choice([0.5, 0.9, 1.0])), most)
     selected.reshape(-1)[rng.integers(selected.size)] = True
     if ends:
         selected.reshape(-1)[[0, -1]] = True

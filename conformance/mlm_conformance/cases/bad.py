@@ -298,6 +298,11 @@ _LAWS: tuple[dict[str, Any], ...] = (
 def _valid_policies() -> Iterator[PolicyCase]:
     for law in _LAWS:
         yield PolicyCase({**_policy_fields(), "selection": law}, True, law["law"])
+    for numerator in (1, 2**32):  # the shares of a threshold's two sides, and none that it has
+        law = {"law": "bernoulli", "rate": f"{numerator}/{2**32 + 15}"}
+        yield PolicyCase({**_policy_fields(), "selection": law}, True, f"rate {law['rate']}")
+    law = {"law": "span", "start": "1/100", "lengths": ["1/64"] * 64}
+    yield PolicyCase({**_policy_fields(), "selection": law}, True, "64 lengths")
     for pool in ("all", "regular", [5], [5, 9, 63]):
         yield PolicyCase({**_policy_fields(), "pool": pool}, True, f"pool {pool}")
 

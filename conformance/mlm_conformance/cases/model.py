@@ -27,6 +27,7 @@ __all__ = [
     "ScoreCase",
     "StatusCase",
     "WordsCase",
+    "candidates",
 ]
 
 Array = NDArray[Any]
@@ -280,3 +281,11 @@ Case = (
     | BadCallCase
     | StatusCase
 )
+
+
+def candidates(
+    case: MaskCase | SampleCase | SampleWordsCase | SampleParallelCase,
+) -> NDArray[np.bool_]:
+    """What may be selected, bool (B, T): eligible, and no special id."""
+    able: NDArray[np.bool_] = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    return able

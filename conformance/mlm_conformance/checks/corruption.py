@@ -18,7 +18,7 @@ from mlm_conformance.cases.masks import (
     mask_recipes,
     sample_recipes,
 )
-from mlm_conformance.cases.model import MaskCase, SampleCase
+from mlm_conformance.cases.model import MaskCase, SampleCase, candidates
 from mlm_conformance.check import Context, check
 from mlm_conformance.checks.common import (
     HeadlessWords,
@@ -235,7 +235,7 @@ def a_pool_of_one_id_is_always_shown(context: Context, case: MaskCase) -> None:
     """Also where that id is the original: it may be redrawn."""
     policy = replace(case.policy, pool=(9,))
     tokens = case.tokens.copy()
-    candidate = case.eligible & ~np.isin(tokens, case.policy.special_ids)
+    candidate = candidates(case)
     tokens[candidate & (np.arange(tokens.size).reshape(tokens.shape) % 3 == 0)] = 9
     batch = masked(context, replace(case, policy=policy, tokens=tokens))
     context.saw("original redrawn", (batch.selected & (tokens == 9)).sum())
@@ -269,7 +269,7 @@ def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
     batch = masked(context, case)
     assert case.word_id is not None
-    candidate = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    candidate = candidates(case)
     mask = case.policy.mask_id
     candidate &= case.tokens != mask  # one that is kept looks like one that is masked
     hidden = batch.inputs == mask

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import DrawRecipe
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, candidates
 from mlm_conformance.check import Context, check, table
 from mlm_conformance.checks.common import renamed, sampled
 from mlm_conformance.distributions.judge import Tally, fits
@@ -27,12 +27,6 @@ _BERT = "4/5 1/10 1/10"
 
 def _rate(case: SampleCase) -> Fraction:
     return Fraction(case.policy.selection.rate)  # type: ignore[union-attr]
-
-
-def _able(case: SampleCase) -> NDArray[np.bool_]:
-    """The candidates, (B, T)."""
-    able: NDArray[np.bool_] = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    return able
 
 
 def _tally(what: str, chosen: Array, able: Array, p: Fraction) -> Tally:
@@ -54,7 +48,7 @@ def _tally(what: str, chosen: Array, able: Array, p: Fraction) -> Tally:
 )
 def positions_are_selected_at_the_rate(context: Context, case: SampleCase) -> None:
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        return [_tally("selected positions", labels != -100, _able(case), _rate(case))]
+        return [_tally("selected positions", labels != -100, candidates(case), _rate(case))]
 
     fits(context, case, partial(sampled, context, case), counts)
 
@@ -67,11 +61,11 @@ def positions_are_selected_at_the_rate(context: Context, case: SampleCase) -> No
 )
 def every_place_is_selected_alike(context: Context, case: SampleCase) -> None:
     """Column by column, and row by row."""
-    rows, columns = np.indices(case.tokens.shape)
+    able, (rows, columns) = candidates(case), np.indices(case.tokens.shape)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         return [
-            _tally(f"selected in {name} {i}", labels != -100, _able(case) & (at == i), _rate(case))
+            _tally(f"selected in {name} {i}", labels != -100, able & (at == i), _rate(case))
             for name, at in (("column", columns), ("row", rows))
             for i in range(int(at.max()) + 1)
         ]
@@ -89,7 +83,7 @@ def candidates_are_selected_alike_whatever_is_beside_them(
     context: Context, case: SampleCase
 ) -> None:
     """Rows by how many candidates they have; first and last candidates, and those beside others."""
-    able = _able(case)
+    able = candidates(case)
     many = np.broadcast_to(able.sum(axis=1, keepdims=True), able.shape)
     framed = np.pad(able, ((0, 0), (1, 1)))
     places = [(f"rows with {n} candidates", many == n) for n in np.unique(many[able])]
@@ -132,7 +126,7 @@ def _both_selected(context: Context, case: SampleCase, pairs: str) -> None:
     """Pairs of candidates of the kinds that have this word in their names."""
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        chosen, able = labels != -100, np.broadcast_to(_able(case), labels.shape)
+        chosen, able = labels != -100, np.broadcast_to(candidates(case), labels.shape)
         return evenly(
             (f"{what}, both selected", (chosen[one] & chosen[other])[fair], _rate(case) ** 2)
             for what, one, other in couples(labels.shape)
@@ -155,6 +149,6 @@ def no_call_repeats_another(context: Context, case: SampleCase) -> None:
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         _, later = sampled(context, renamed(case), len(labels))
         both = (labels != -100) & (later != -100)
-        return [_tally("selected in both of two calls", both, _able(case), _rate(case) ** 2)]
+        return [_tally("selected in both of two calls", both, candidates(case), _rate(case) ** 2)]
 
     fits(context, case, partial(sampled, context, case), counts)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import ParallelDrawRecipe
-from mlm_conformance.cases.model import SampleParallelCase
+from mlm_conformance.cases.model import SampleParallelCase, candidates
 from mlm_conformance.check import Context, check, table
 from mlm_conformance.checks.common import sampled_in_parallel
 from mlm_conformance.distributions.judge import Tally, fits
@@ -39,7 +39,7 @@ def _apart(context: Context, case: SampleParallelCase, concerns: _Concern) -> No
 
 
 def _candidates(case: SampleParallelCase, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    able = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    able = candidates(case)
     return np.tile(able, (shape[0] // len(able), 1))
 
 

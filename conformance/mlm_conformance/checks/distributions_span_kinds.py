@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import POOL, SpanDrawRecipe
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, candidates
 from mlm_conformance.check import Context, Violation, check, table
 from mlm_conformance.checks.common import sampled
 from mlm_conformance.distributions.judge import Tally, fits
@@ -39,18 +39,13 @@ def _law(case: SampleCase) -> Span:
     return law
 
 
-def _candidates(case: SampleCase) -> NDArray[np.bool_]:
-    able: NDArray[np.bool_] = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    return able
-
-
 def _ends(case: SampleCase, array: Array, labels: Array) -> tuple[Array, Array]:
     """What (n, B, T) holds at the first and at the last position of the last span of each row.
 
     Both are selected: a span over whose beginning nothing can be said is left out.
     """
     chosen, length = labels != -100, len(_law(case).lengths)
-    sample, row, last = last_spans_of_rows(chosen, _candidates(case), length).T
+    sample, row, last = last_spans_of_rows(chosen, candidates(case), length).T
     whole = chosen[sample, row, last - length + 1]
     sample, row, last = sample[whole], row[whole], last[whole]
     return array[sample, row, last - length + 1], array[sample, row, last]
@@ -89,7 +84,7 @@ def spans_show_the_three_kinds(context: Context, case: SampleCase) -> None:
 )
 def no_spans_repeat_others(context: Context, case: SampleCase) -> None:
     """Two samples, two rows with the same tokens, two calls; in columns that no span ties."""
-    law, able = _law(case), _candidates(case)
+    law, able = _law(case), candidates(case)
     longest, even = len(law.lengths), len(able) // 2 * 2
     ids = np.arange(case.policy.vocab_size)
     ids[list(POOL)] = np.roll(POOL, 1)
@@ -147,7 +142,7 @@ def a_span_shows_one_kind(context: Context, case: SampleCase) -> None:
     """The mask id on a part of a span is proof of the contrary."""
     inputs, labels = sampled(context, case, case.n)
     chosen, length = labels != -100, len(_law(case).lengths)
-    spans = last_spans(chosen, _candidates(case), length)
+    spans = last_spans(chosen, candidates(case), length)
     at = (spans[:, :1], spans[:, 1:2], spans[:, 2:] - np.arange(length)[::-1])
     shown, selected = inputs[at], chosen[at]
     masked = (shown == case.policy.mask_id) & selected

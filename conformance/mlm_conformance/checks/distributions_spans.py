@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import SpanDrawRecipe
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, candidates
 from mlm_conformance.check import Context, Violation, check, table
 from mlm_conformance.checks.common import sampled
 from mlm_conformance.distributions.judge import Tally, fits
@@ -51,14 +51,9 @@ def _law(case: SampleCase) -> Span:
     return law
 
 
-def _candidates(case: SampleCase) -> NDArray[np.bool_]:
-    able: NDArray[np.bool_] = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    return able
-
-
 def _others(case: SampleCase) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Places that are no candidates, by the reason."""
-    yield "special tokens", case.eligible & ~_candidates(case)
+    yield "special tokens", case.eligible & ~candidates(case)
     yield "ineligible places", ~case.eligible
 
 
@@ -71,7 +66,7 @@ def _tally(what: str, seen: Array, p: Fraction) -> Iterator[Tally]:
 @check("MLM-DST-13", port="sample", recipes=table(_LAWS), needs=("trials",))
 def each_position_is_covered_at_its_rate(context: Context, case: SampleCase) -> None:
     """Column by column, and by groups of columns that no span reaches two of."""
-    law, longest, able = _law(case), len(_law(case).lengths), _candidates(case)
+    law, longest, able = _law(case), len(_law(case).lengths), candidates(case)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         chosen, columns = labels != -100, range(labels.shape[2])
@@ -94,7 +89,7 @@ def each_position_is_covered_at_its_rate(context: Context, case: SampleCase) -> 
 @check("MLM-DST-13", port="sample", recipes=table([_HOLES]), needs=("trials",))
 def candidates_beside_others_are_covered_at_the_rate(context: Context, case: SampleCase) -> None:
     """Just before and just behind places that are none, and at the start of a row."""
-    law, longest, able = _law(case), len(_law(case).lengths), _candidates(case)
+    law, longest, able = _law(case), len(_law(case).lengths), candidates(case)
     none = np.zeros((len(able), 1), np.bool_)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
@@ -115,7 +110,7 @@ def candidates_beside_others_are_covered_at_the_rate(context: Context, case: Sam
 @check("MLM-DST-14", port="sample", recipes=table(_LAWS), needs=("trials",))
 def runs_have_the_lengths_of_united_spans(context: Context, case: SampleCase) -> None:
     """Runs at the start of a row, at its end, and between; the long and rare ones together."""
-    law, able = _law(case), _candidates(case)
+    law, able = _law(case), candidates(case)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         chosen, found = labels != -100, list[Tally]()
@@ -163,9 +158,9 @@ def _shows(
 
 
 @check("MLM-DST-14", port="sample", recipes=table([_HOLES]), needs=("trials",))
-def runs_go_on_behind_places_that_are_no_candidates(context: Context, case: SampleCase) -> None:
+def runs_go_on_behind_places_that_are_nocandidates(context: Context, case: SampleCase) -> None:
     """A span that reaches over such a place selects what it covers on both sides of it."""
-    law, longest, able = _law(case), len(_law(case).lengths), _candidates(case)
+    law, longest, able = _law(case), len(_law(case).lengths), candidates(case)
     between = np.zeros_like(able)
     between[:, 1:-1] = able[:, :-2] & able[:, 2:]
 
@@ -192,7 +187,7 @@ def no_run_is_shorter_than_a_span(context: Context, case: SampleCase) -> None:
     """One is proof."""
     _, labels = sampled(context, case, case.n)
     shortest = next(length for length, p in enumerate(_law(case).lengths, 1) if p > 0)
-    runs = whole_runs(labels != -100, _candidates(case))
+    runs = whole_runs(labels != -100, candidates(case))
     context.saw("runs", len(runs))
     if len(runs):
         context.sees(proof("runs shorter than a span", len(runs)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions_anywhere import EvenDraw, even_series
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, candidates
 from mlm_conformance.check import Context, check, table
 from mlm_conformance.checks.common import sampled
 from mlm_conformance.distributions.judge import Tally, fits
@@ -34,7 +34,7 @@ def positions_are_not_dealt_out(context: Context, case: SampleCase) -> None:
     rate = Fraction(case.policy.selection.rate)  # type: ignore[union-attr]
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        return list(usually("positions selected", labels != -100, rate))
+        return list(usually("positions selected", labels != -100, candidates(case), rate))
 
     fits(context, case, partial(sampled, context, case), counts)
 
@@ -43,13 +43,14 @@ def positions_are_not_dealt_out(context: Context, case: SampleCase) -> None:
 def kinds_are_not_dealt_out(context: Context, case: SampleCase) -> None:
     """How many show the mask id, and how many their tokens, where all are selected."""
     shares = case.policy.corruption
+    able = candidates(case)
     kept = shares.keep + shares.random / case.policy.pool_size
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
         mask, own = inputs == case.policy.mask_id, inputs == case.tokens
         return [
-            *usually("positions that show the mask id", mask, shares.mask),
-            *usually("positions that show their tokens", own, kept),
+            *usually("positions that show the mask id", mask, able, shares.mask),
+            *usually("positions that show their tokens", own, able, kept),
         ]
 
     fits(context, case, partial(sampled, context, case), counts)
@@ -59,6 +60,7 @@ def kinds_are_not_dealt_out(context: Context, case: SampleCase) -> None:
 def random_ids_are_not_dealt_out(context: Context, case: SampleCase) -> None:
     """How many show an id of the lower half of the pool, and how many a multiple of 3."""
     policy = case.policy
+    able = candidates(case)
     pool = np.setdiff1d(np.arange(policy.vocab_size), policy.special_ids)
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
@@ -71,6 +73,7 @@ def random_ids_are_not_dealt_out(context: Context, case: SampleCase) -> None:
             for tally in usually(
                 f"positions that show {what}",
                 np.isin(inputs, some),
+                able,
                 Fraction(len(some), len(pool)),
             )
         ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import POOL, WordDrawRecipe
-from mlm_conformance.cases.model import SampleWordsCase
+from mlm_conformance.cases.model import SampleWordsCase, candidates
 from mlm_conformance.check import Context, Violation, check, table
 from mlm_conformance.checks.common import renamed, sampled
 from mlm_conformance.distributions.judge import Tally, fits
@@ -33,8 +33,7 @@ _SAME = Fraction(1, len(POOL))  # a random id is the original one with this prob
 
 
 def _words(case: SampleWordsCase) -> list[Word]:
-    able = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    return words_of(case.word_id, able)
+    return words_of(case.word_id, candidates(case))
 
 
 def _at(array: Array, words: list[Word], piece: int) -> Array:

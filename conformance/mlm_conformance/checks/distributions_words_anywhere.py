@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.distributions import WordDrawRecipe
 from mlm_conformance.cases.distributions_anywhere import AnywhereWords, words_series
-from mlm_conformance.cases.model import SampleWordsCase
+from mlm_conformance.cases.model import SampleWordsCase, candidates
 from mlm_conformance.check import Context, check, table
 from mlm_conformance.checks.common import sampled
 from mlm_conformance.checks.distributions_words import words_are_selected_whole
@@ -31,7 +31,7 @@ _MOST_PIECES = 3
 
 
 def _words(case: SampleWordsCase) -> list[Word]:
-    return words_of(case.word_id, case.eligible & ~np.isin(case.tokens, case.policy.special_ids))
+    return words_of(case.word_id, candidates(case))
 
 
 def _chosen(labels: Array, words: list[Word], piece: int = 0) -> Array:
@@ -103,13 +103,15 @@ def neighbours_of_any_names_are_selected_apart(context: Context, case: SampleWor
 )
 def words_are_not_dealt_out(context: Context, case: SampleWordsCase) -> None:
     """How many words are selected differs from batch to batch, and from row to row."""
-    words, rows = _words(case), len(case.tokens)
+    words = _words(case)
     rate = Fraction(case.policy.selection.rate)  # type: ignore[union-attr]
-    several = len(words) // rows
-    assert all(word.row == i // several for i, word in enumerate(words))
+    row_of = np.array([word.row for word in words], np.intp)
+    many = np.bincount(row_of, minlength=len(case.tokens))
+    able = np.arange(max(many, default=0)) < many[:, None]
 
     def counts(inputs: Array, labels: Array) -> list[Tally]:
-        chosen = _chosen(labels, words).reshape(-1, rows, several)
-        return list(usually("words selected", chosen, rate))
+        chosen = np.zeros((len(labels), *able.shape), np.bool_)
+        chosen[:, able] = _chosen(labels, words)[:, np.argsort(row_of, kind="stable")]
+        return list(usually("words selected", chosen, able, rate))
 
     fits(context, case, partial(sampled, context, case), counts)

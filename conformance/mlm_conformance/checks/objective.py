@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
 from mlm_conformance.cases.anywhere import score_series
 from mlm_conformance.cases.masks import mask_recipes
-from mlm_conformance.cases.model import MaskCase, ScoreCase
+from mlm_conformance.cases.model import MaskCase, ScoreCase, candidates
 from mlm_conformance.cases.numbers import (
     MEDIUM,
     ODD,
@@ -156,7 +156,7 @@ def count_is_the_number_of_selected_positions(context: Context, case: ScoreCase)
     theorem=True,
 )
 def positions_that_keep_their_token_are_selected(context: Context, case: MaskCase) -> None:
-    candidate = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
+    candidate = candidates(case)
     batch = masked(context, case)
     context.saw("kept", (candidate & (batch.inputs == case.tokens)).sum())
     context.equal("selected, at rate 1", batch.selected, candidate)

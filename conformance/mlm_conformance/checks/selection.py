@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlm_conformance.cases.anywhere_masks import every_law, mask_series
 from mlm_conformance.cases.masks import (
@@ -20,7 +19,7 @@ from mlm_conformance.cases.masks import (
     mask_recipes,
     sample_recipes,
 )
-from mlm_conformance.cases.model import MaskCase, SampleCase
+from mlm_conformance.cases.model import MaskCase, SampleCase, candidates
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import (
@@ -38,10 +37,6 @@ __all__: list[str] = []  # importing the module registers its checks
 _THIRDS = "1/3 1/3 1/3"
 
 
-def _candidates(case: MaskCase) -> NDArray[np.bool_]:
-    return case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-
-
 @check(
     "MLM-SEL-1",
     port="mask",
@@ -51,7 +46,7 @@ def _candidates(case: MaskCase) -> NDArray[np.bool_]:
     series=every_law,
 )
 def only_candidates_are_selected(context: Context, case: MaskCase) -> None:
-    candidate = _candidates(case)
+    candidate = candidates(case)
     context.saw("special ids", (np.isin(case.tokens, case.policy.special_ids)).sum())
     context.saw("ineligible", (~case.eligible).sum())
     context.saw("padding", (case.tokens == PAD).sum())
@@ -88,7 +83,7 @@ def bernoulli_selects_below_the_threshold(context: Context, case: MaskCase) -> N
 def _same_selection(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
     context.saw("selected", want.selected.sum())
-    context.saw("unselected", (_candidates(case) & ~want.selected).sum())
+    context.saw("unselected", (candidates(case) & ~want.selected).sum())
     context.equal("selected", masked(context, case).selected, want.selected)
 
 
@@ -110,8 +105,8 @@ def rate_0_selects_nothing_and_rate_1_everything(context: Context, case: MaskCas
     rate = law.start if hasattr(law, "start") else law.rate
     if isinstance(law, FixedCount):  # without floor and cap: its rate alone decides
         case = replace(case, policy=_with_law(case, FixedCount(rate, base=law.base)))
-    want = _candidates(case) if rate == 1 else np.zeros(case.tokens.shape, np.bool_)
-    context.saw(f"at rate {rate}", _candidates(case).sum())
+    want = candidates(case) if rate == 1 else np.zeros(case.tokens.shape, np.bool_)
+    context.saw(f"at rate {rate}", candidates(case).sum())
     context.equal(f"selected, at rate {rate}", masked(context, case).selected, want)
 
 
@@ -183,7 +178,7 @@ def _equal_words() -> Iterator[Fixed]:
 
 @check("MLM-SEL-5", port="mask", recipes=table(list(_equal_words())), needs=("equal words",))
 def equal_words_go_to_the_smaller_position(context: Context, case: MaskCase) -> None:
-    candidate = _candidates(case)
+    candidate = candidates(case)
     context.saw("equal words", candidate.any(axis=1).sum())
     order = np.where(candidate, case.position, np.iinfo(np.uint32).max)
     want = candidate & (case.position == order.min(axis=1, keepdims=True))
@@ -200,7 +195,7 @@ _WORDS = besides(
 def pieces_of_a_word_share_the_decision(context: Context, case: MaskCase) -> None:
     selected = masked(context, case).selected
     assert case.word_id is not None
-    candidate, words = _candidates(case), numbered_words(case)
+    candidate, words = candidates(case), numbered_words(case)
     for row in range(len(selected)):
         for word in np.unique(words[row][candidate[row]]):
             pieces = candidate[row] & (words[row] == word)
@@ -234,7 +229,7 @@ class _FromTheStart:
         able = generator(run_seed, self.recipe.seed + 1).random(shape) < 0.5
         return replace(
             case,
-            tokens=np.where(_candidates(case), case.tokens, 9).astype(case.tokens.dtype),
+            tokens=np.where(candidates(case), case.tokens, 9).astype(case.tokens.dtype),
             position=np.broadcast_to(np.arange(shape[1], dtype=np.uint32), shape).copy(),
             eligible=able,
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlm_conformance.cases.anywhere_masks import mask_series
 from mlm_conformance.cases.edges import EDGES, EdgeRecipe
 from mlm_conformance.cases.masks import MASK, PAD, ROWS, SPECIAL, MaskRecipe, mask_recipes
-from mlm_conformance.cases.model import MaskCase, WordsCase
+from mlm_conformance.cases.model import MaskCase, WordsCase, candidates
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.check import Context, Fixed, check, table
 from mlm_conformance.checks.common import besides, equal_masks, expected_mask, field_of, masked
@@ -201,7 +201,7 @@ def _altered(case: MaskCase, name: str, rng: np.random.Generator) -> MaskCase:
         shares = Corruption("1/2", "1/4", "1/4", case.policy.corruption.unit)
         return replace(case, policy=replace(case.policy, corruption=shares))
     array = np.array(getattr(case, name))
-    cells = np.argwhere(case.eligible & ~np.isin(case.tokens, case.policy.special_ids))
+    cells = np.argwhere(candidates(case))
     row, column = rng.choice(cells) if len(cells) else (0, 0)
     if name == "sequence_id":
         array[row, column, 0] ^= 1 << int(rng.integers(31))

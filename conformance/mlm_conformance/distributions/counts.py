@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, candidates
 from mlm_spec import FixedCount
 
 __all__ = ["Group", "count", "groups"]
@@ -73,12 +73,12 @@ def groups(case: SampleCase) -> Iterator[Group]:
     """The rows of a case by their k and n; those without a candidate are left out."""
     law, policy = case.policy.selection, case.policy
     assert isinstance(law, FixedCount)
-    able = case.eligible & ~np.isin(case.tokens, policy.special_ids)
+    able = candidates(case)
     whole = case.tokens != (-1 if policy.pad_id is None else policy.pad_id)
-    candidates = able.sum(axis=1)
-    bases = candidates if law.base == "eligible" else whole.sum(axis=1)
-    for base, n in sorted(set(zip(bases.tolist(), candidates.tolist(), strict=True))):
-        rows = np.flatnonzero((bases == base) & (candidates == n))
+    many = able.sum(axis=1)
+    bases = many if law.base == "eligible" else whole.sum(axis=1)
+    for base, n in sorted(set(zip(bases.tolist(), many.tolist(), strict=True))):
+        rows = np.flatnonzero((bases == base) & (many == n))
         if n:
             columns = np.stack([np.flatnonzero(able[row]) for row in rows])
             yield Group(count(law, base, n), n, rows, columns)

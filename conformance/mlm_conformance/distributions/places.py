@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.model import SampleCase
+from mlm_conformance.cases.model import SampleCase, candidates
 
 __all__ = ["Group", "by_place", "by_token", "candidates"]
 
@@ -20,12 +20,6 @@ class Group(NamedTuple):
 
     name: str
     at: NDArray[np.bool_]
-
-
-def candidates(case: SampleCase) -> NDArray[np.bool_]:
-    """What may be selected, bool (B, T)."""
-    able: NDArray[np.bool_] = case.eligible & ~np.isin(case.tokens, case.policy.special_ids)
-    return able
 
 
 def by_place(case: SampleCase) -> Iterator[Group]:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.distributions.binomial import at_most
@@ -45,22 +46,29 @@ def usual(trials: int, p: Fraction) -> _Usual:
         low, high = low - 1, high + 1
 
 
-def usually(what: str, happened: NDArray[Any], p: Fraction) -> Iterator[Tally]:
+def usually(
+    what: str, happened: NDArray[Any], able: NDArray[np.bool_], p: Fraction
+) -> Iterator[Tally]:
     """How often a count is a usual one: those of batches, of rows, of columns and of their parts.
+
+    Only groups all of whose places are able have a say, so that their counts have one distribution.
 
     Parameters
     ----------
     what : in words, such as ``"positions selected"``.
-    happened : bool (n, B, T), each independently true with probability ``p``.
+    happened : bool (n, B, T), each independently true with probability ``p`` where it may.
+    able : bool (B, T), where it may.
     """
-    n, rows, columns = happened.shape
+    rows, columns = able.shape
     blocks = columns // _BLOCK
-    parts = happened[:, :, : blocks * _BLOCK].reshape(n, rows, blocks, _BLOCK)
+    cut = np.s_[..., : blocks * _BLOCK]
+    parts = happened[cut].reshape(len(happened), rows, blocks, _BLOCK)
+    whole_parts = able[cut].reshape(rows, blocks, _BLOCK).all(axis=2)
     for group, counts, trials in (
-        ("a batch", happened.sum(axis=(1, 2)), rows * columns),
-        ("a row", happened.sum(axis=2), columns),
-        ("a column", happened.sum(axis=1), rows),
-        ("a part of a row", parts.sum(axis=3), _BLOCK if blocks else 0),
+        ("a batch", happened.sum(axis=(1, 2), where=able), int(able.sum())),
+        ("a row", happened.sum(axis=2)[:, able.all(axis=1)], columns),
+        ("a column", happened.sum(axis=1)[:, able.all(axis=0)], rows),
+        ("a part of a row", parts.sum(axis=3)[:, whole_parts], _BLOCK if blocks else 0),
     ):
         low, high, probability = usual(trials, p)
         if counts.size and probability <= _TELLING:
