@@ -189,9 +189,10 @@ def adamw(
     Source: chapter OPT; Loshchilov and Hutter 2019, algorithm 2, with the schedule inside η_n.
     Bound: that of chapter OPT at u = 2⁻⁵³, and one rounding to the dtype of the parameter.
 
-    >>> config = TrainingConfig(learning_rate=0.5, warmup_updates=0, total_updates=1, epsilon=1e-9)
-    >>> one, none = {"b": np.array([1.0])}, {"b": np.array([0.0])}
-    >>> round(float(adamw(one, {"b": np.array([7.0])}, none, none, 1, config).parameters["b"][0]), 6)
+    >>> config = TrainingConfig(learning_rate=0.5, warmup_updates=1, total_updates=1)
+    >>> one, zero = {"b": np.array([1.0])}, {"b": np.array([0.0])}
+    >>> moved = adamw(one, {"b": np.array([7.0])}, zero, zero, 1, config)
+    >>> round(float(moved.parameters["b"][0]), 6)  # the first step is the rate, whatever g is
     0.5
     """
     rate = learning_rate(n, config)
