@@ -1,9 +1,9 @@
 """The update of the parameters against a scalar transcription of chapter OPT, in decimal numbers.
 
-The transcription knows nothing of arrays or of float64: each input is the exact number that its float
-is, and everything is computed to 60 digits.  The reference may differ by the bound that the chapter
-derives from the roundings of its formula.  Rules that others have in place of ours are written
-down beside it, and lie outside that bound.
+The transcription knows nothing of arrays or of float64: each input is the exact number that its
+float is, and everything is computed to 60 digits.  The reference may differ by the bound that the
+chapter derives from the roundings of its formula.  Rules that others have in place of ours are
+written down beside it, and lie outside that bound.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def test_other_rules_are_told_apart(rule: Callable[..., Decimal]) -> None:
 
 
 def test_decay_is_decoupled_and_of_matrices_only() -> None:
-    ones, nothing = {"x": np.ones((2, 2)), "y": np.ones(2)}, {"x": np.zeros((2, 2)), "y": np.zeros(2)}
+    ones = {"x": np.ones((2, 2)), "y": np.ones(2)}
+    nothing = {name: np.zeros_like(one) for name, one in ones.items()}
     config = replace(CONFIG, learning_rate=0.5, schedule="constant", warmup_updates=0)
     moved = adamw(ones, nothing, nothing, nothing, 1, config)
     assert moved.parameters["x"].tolist() == [[0.875, 0.875]] * 2  # 1 − 0.5·0.25
@@ -183,11 +184,12 @@ def test_an_update_changes_none_of_its_arguments() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["linear", "constant"])
-@pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 7), (1, 1), (3, 9), (9, 9), (10000, 10**6)])
+@pytest.mark.parametrize(
+    ("warmup", "total"), [(0, 1), (0, 7), (1, 1), (3, 9), (9, 9), (10000, 10**6)]
+)
 def test_the_learning_rate_is_that_of_the_text(schedule: Any, warmup: int, total: int) -> None:
     config = replace(CONFIG, schedule=schedule, warmup_updates=warmup, total_updates=total)
-    numbers = {n for n in (1, 2, warmup - 1, warmup, warmup + 1, total - 1, total) if 1 <= n <= total}
-    for n in numbers:
+    for n in {1, 2, warmup - 1, warmup, warmup + 1, total - 1, total} & set(range(1, total + 1)):
         wanted = rate(n, config)
         assert abs(Fraction(learning_rate(n, config)) - wanted) <= 2 * U * SLACK * wanted
         assert wanted > 0

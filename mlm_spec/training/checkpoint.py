@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on, in one file (chapter CKP).
 
-The file is a safetensors file; `mlm_spec.training.tensor_file` reads and writes the format.  What it
-holds here is said by its "__metadata__" and guarded by a checksum over everything.
+The file is a safetensors file; `mlm_spec.training.tensor_file` reads and writes the format.  What
+it holds here is said by its "__metadata__" and guarded by a checksum over everything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mlm_spec.errors import CheckpointError, InputError
@@ -113,11 +112,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     found = checksum({k: v for k, v in metadata.items() if k != "sha256"}, tensors)
     if found != metadata["sha256"]:
         raise CheckpointError(f"{name}: sha256", found, f"{metadata['sha256']!r}, that of the file")
-    groups = (
-        {n: tensors[f"{group}/{n}"] for n in shapes(encoder)} for group in _GROUPS
-    )
+    groups = {g: {n: tensors[f"{g}/{n}"] for n in shapes(encoder)} for g in _GROUPS}
     state = TrainingState(
-        *groups,
+        parameters=groups["parameters"],
+        exp_avg=groups["exp_avg"],
+        exp_avg_sq=groups["exp_avg_sq"],
         update=_natural(f"{name}: update", metadata["update"]),
         loss_scale=_scale(f"{name}: loss_scale", metadata["loss_scale"]),
         position=_natural(f"{name}: position", metadata["position"]),

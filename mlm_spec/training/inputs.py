@@ -9,6 +9,8 @@ from mlm_spec.errors import InputError, PolicyError
 from mlm_spec.masking import mask
 from mlm_spec.policy import MaskingPolicy
 from mlm_spec.training.batch import TrainingBatch
+from mlm_spec.training.config import EncoderConfig
+from mlm_spec.training.places import check_batch
 
 __all__ = ["Fields", "training_batch"]
 
@@ -19,14 +21,19 @@ _MASKED = TrainingBatch._fields
 _TOKENS = ("tokens", "eligible", "epoch", *_BESIDE)
 
 
-def training_batch(given: Fields, policy: MaskingPolicy | None, seed: int) -> TrainingBatch:
-    """A masked micro-batch.  Tokens are masked here, as `mlm_spec.mask` does (MLM-TRN-10).
+def training_batch(
+    given: Fields, encoder: EncoderConfig, policy: MaskingPolicy | None, seed: int
+) -> TrainingBatch:
+    """A masked micro-batch that the encoder can read (MLM-TRN-10).
+
+    Tokens are masked here, as `mlm_spec.mask` does.
 
     Parameters
     ----------
     given : a `TrainingBatch`, or a mapping with its fields; or one with ``tokens``, ``eligible``,
         ``epoch`` and, where the policy needs words, ``word_id`` in place of ``inputs``, ``targets``
         and ``selected``.
+    encoder : which encoder.
     policy : how tokens are masked; None where every batch comes masked.
     seed : of the masks.
 
@@ -34,17 +41,17 @@ def training_batch(given: Fields, policy: MaskingPolicy | None, seed: int) -> Tr
     ------
     InputError : a field that is missing or unknown.
     PolicyError : tokens, and no policy.
-    And all that `mlm_spec.mask` raises.
+    And all that `mlm_spec.mask` and `mlm_spec.training.places.check_batch` raise.
 
     Source: chapters TRN, SEL and COR.  Bound: exact, bit for bit.
     """
     if isinstance(given, TrainingBatch):
-        return given
+        return check_batch(given, encoder)
     if not isinstance(given, Mapping):
         raise InputError("batch", f"a {type(given).__name__}", "a mapping of fields")
     if "tokens" not in given:
         _check_fields(given, _MASKED, ())
-        return TrainingBatch(**given)
+        return check_batch(TrainingBatch(**given), encoder)
     _check_fields(given, _TOKENS, ("word_id",))
     if policy is None:
         raise PolicyError("policy", "None", "a MaskingPolicy, since the batch has tokens")
@@ -52,7 +59,8 @@ def training_batch(given: Fields, policy: MaskingPolicy | None, seed: int) -> Tr
         given["tokens"], given["sequence_id"], given["position"], given.get("word_id"),
         given["eligible"], policy, seed, given["epoch"],
     )  # fmt: skip
-    return TrainingBatch(*masked, **{name: given[name] for name in _BESIDE})
+    beside = {name: given[name] for name in _BESIDE}
+    return check_batch(TrainingBatch(*masked, **beside), encoder)
 
 
 def _check_fields(

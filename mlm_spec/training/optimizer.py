@@ -64,8 +64,8 @@ def learning_rate(n: int, config: TrainingConfig) -> float:
         return config.learning_rate * number / config.warmup_updates
     if config.schedule == "constant":
         return config.learning_rate
-    left, whole = config.total_updates + 1 - number, config.total_updates + 1 - config.warmup_updates
-    return config.learning_rate * left / whole
+    end = config.total_updates + 1
+    return config.learning_rate * (end - number) / (end - config.warmup_updates)
 
 
 def _update_number(n: object, config: TrainingConfig) -> int:

@@ -56,7 +56,8 @@ def is_held(gradients: Mapping[str, NDArray[Any]], scale: float, precision: Prec
 
     float16 holds numbers below 65520.  bfloat16 has the range of float32.
 
-    >>> is_held({"b": np.array([1.5])}, 65536.0, "float16"), is_held({"b": np.array([1.5])}, 1.0, "float16")
+    >>> g = {"b": np.array([1.5])}
+    >>> is_held(g, 65536.0, "float16"), is_held(g, 32768.0, "float16")
     (False, True)
     """
     dtype = np.float16 if precision == "float16" else kept_dtype(precision)

@@ -45,7 +45,7 @@ class Session:
         return found._asdict()
 
     def gradients(self, batches: Iterable[Fields]) -> dict[str, Any]:
-        """Sum, count and the gradients of the loss −sum/count, as the next update would see them."""
+        """Sum, count and the gradients of the loss −sum/count, with the next update's dropout."""
         found = mean_gradients(self._state, batches, self._encoder, self._training, self._policy)
         return found._asdict()
 

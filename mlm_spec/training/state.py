@@ -65,5 +65,5 @@ def initial_state(
         kept = {n: p.astype(dtype, copy=True) for n, p in checked(parameters, encoder).items()}
     for name, parameter in kept.items():
         check_finite(f"parameters[{name!r}]", parameter)
-    nothing = [{n: np.zeros_like(p) for n, p in kept.items()} for _ in range(2)]
-    return TrainingState(kept, *nothing, loss_scale=first_loss_scale(training.precision))
+    nothing, also = ({n: np.zeros_like(p) for n, p in kept.items()} for _ in range(2))
+    return TrainingState(kept, nothing, also, loss_scale=first_loss_scale(training.precision))

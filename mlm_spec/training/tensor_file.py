@@ -181,10 +181,11 @@ def _naturals(value: Any) -> bool:
 
 def _tensor(path: Path, file: BinaryIO, place: _Place) -> NDArray[Any]:
     """The next array of the file; its place has been checked against the file's size."""
-    data = file.read(place.end - place.begin)
-    if len(data) < place.end - place.begin:  # somebody cut the file in the meantime
+    wanted = place.end - place.begin
+    data = file.read(wanted)
+    if len(data) < wanted:  # somebody cut the file in the meantime
         where = f"{_name(path)}: {place.name}"
-        raise CheckpointError(where, f"cut off after {len(data)} bytes", f"{place.end} bytes")
+        raise CheckpointError(where, f"cut off after {len(data)} bytes", f"{wanted} bytes")
     found = np.frombuffer(data, _ITEM[place.dtype]).reshape(place.shape)
     if place.dtype == "BF16":
         return (found.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -196,8 +197,8 @@ def write_tensors(
 ) -> None:
     """Write a file so that at every moment ``path`` is whole: the old one or the new one.
 
-    The bytes go to a temporary name beside it and are forced to the disk, the name is changed in one
-    step, and the folder is forced to the disk.  Temporary files that a killed process left are
+    The bytes go to a temporary name beside it and are forced to the disk, the name is changed in
+    one step, and the folder is forced to the disk.  Temporary files that a killed process left are
     removed first; so of two processes that write one path at once, one may be refused.
 
     Parameters

@@ -1,6 +1,6 @@
 """One update on the whole global batch, whatever its micro-batches (chapters TRN and OPT).
 
-    objective over all micro-batches → one division by N → norm → clipping → AdamW
+objective over all micro-batches → one division by N → norm → clipping → AdamW
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class UpdateReport(NamedTuple):
     """
 
     loss: float
-    count: int
+    count: Any  # int
     norm: float
     learning_rate: float
     status: UpdateStatus
@@ -79,7 +79,7 @@ def evaluate(
 
     Source: chapters TRN and OBJ.  Bound: that of chapter ENC; the sum of the sums is rounded once.
     """
-    masked = [training_batch(batch, policy, training.seed) for batch in batches]
+    masked = [training_batch(batch, encoder, policy, training.seed) for batch in batches]
     found = [objective(parameters, batch, encoder, rounded=rounded) for batch in masked]
     return Objective(
         np.float64(math.fsum(float(part.sum) for part in found)),
@@ -114,7 +114,7 @@ def mean_gradients(
     Source: chapter TRN.  Bound: for k micro-batches (k + 1) · 2⁻⁵³ of Σ|their gradients|/N, beside
     their own.
     """
-    masked = [training_batch(batch, policy, training.seed) for batch in micro_batches]
+    masked = [training_batch(batch, encoder, policy, training.seed) for batch in micro_batches]
     dropout = Dropout(training.seed, state.update + 1)
     totals = {name: np.zeros(p.shape) for name, p in state.parameters.items()}
     sums, count = [], 0
@@ -173,7 +173,7 @@ def update(
     """
     n = state.update + 1
     rate = learning_rate(n, training)
-    masked = [training_batch(batch, policy, training.seed) for batch in micro_batches]
+    masked = [training_batch(batch, encoder, policy, training.seed) for batch in micro_batches]
     consumed = _consumed(masked) if sequences is None else sequences
     state = replace(state, position=state.position + consumed)
     found = _attempt(state, masked, encoder, training, rounded)
