@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -298,7 +299,7 @@ def test_bytes_and_the_folder_are_on_the_disk_around_the_change_of_name(
     fsync, replace = os.fsync, os.replace
 
     def sync(handle: int) -> None:
-        calls.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
         fsync(handle)
 
     def rename(source: str, target: str) -> None:

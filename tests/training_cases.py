@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,28 @@ import numpy as np
 from mlm_spec.policy import Bernoulli, Corruption, MaskingPolicy
 from mlm_spec.random_words import split_words
 from mlm_spec.training.batch import TrainingBatch
+from mlm_spec.training.checkpoint import Checkpoint
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 from mlm_spec.training.order import sequences_at
+from mlm_spec.training.parameters import initial_parameters
+from mlm_spec.training.session import Session, session
+from mlm_spec.training.state import TrainingState, initial_state
+from mlm_spec.training.update import update
 
-__all__ = ["ENCODER", "POLICY", "TRAINING", "batch_of", "corpus_batches", "rows", "tokens_of"]
+__all__ = [
+    "ENCODER",
+    "POLICY",
+    "TRAINING",
+    "batch_of",
+    "content",
+    "corpus_batches",
+    "rows",
+    "same",
+    "started",
+    "step",
+    "tokens_of",
+    "trained",
+]
 
 ENCODER = EncoderConfig(
     vocab_size=17, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
@@ -78,3 +97,42 @@ def corpus_batches(position: int, number: int = 4, count: int = 11) -> Iterator[
     """The micro-batches of the update that starts at ``position``: one an epoch."""
     for epoch, numbers in sequences_at(position, number, count, TRAINING.seed):
         yield tokens_of(numbers, epoch)
+
+
+def trained(updates: int = 3, **changes: Any) -> Checkpoint:
+    """A checkpoint of a run, with something in every part of it."""
+    training = replace(TRAINING, **changes)
+    state = initial_state(initial_parameters(ENCODER, 1), ENCODER, training)
+    for _ in range(updates):
+        state, _ = update(state, corpus_batches(state.position), ENCODER, training, POLICY)
+    return Checkpoint(state, ENCODER, training, POLICY)
+
+
+def same(a: TrainingState, b: TrainingState) -> bool:
+    groups = ("parameters", "exp_avg", "exp_avg_sq")
+    numbers = ("update", "loss_scale", "position")
+    return all(getattr(a, n) == getattr(b, n) for n in numbers) and all(
+        list(getattr(a, g)) == list(getattr(b, g))
+        and all(
+            x.dtype == y.dtype and x.tobytes() == y.tobytes()
+            for x, y in zip(getattr(a, g).values(), getattr(b, g).values(), strict=True)
+        )
+        for g in groups
+    )
+
+
+def started(seed: int = 1, **changes: Any) -> Session:
+    training = replace(TRAINING, **changes)
+    return session(
+        ENCODER.to_mapping(), training.to_mapping(), initial_parameters(ENCODER, seed), POLICY
+    )
+
+
+def step(run: Session) -> Mapping[str, Any]:
+    return run.step(corpus_batches(run.state()["position"]))
+
+
+def content(run: Session) -> list[Any]:
+    state = run.state()
+    arrays = [run.parameters(), state.pop("exp_avg"), state.pop("exp_avg_sq")]
+    return [state, *({n: a.tobytes() for n, a in group.items()} for group in arrays)]
