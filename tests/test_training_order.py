@@ -36,6 +36,21 @@ def test_the_order_is_that_of_the_text(epoch: int, count: int) -> None:
     assert found.tolist() == transcribed(epoch, count, SEED)
 
 
+def test_the_second_word_decides_where_the_first_is_the_same() -> None:
+    count = 300_000
+    numbers = np.arange(count, dtype=np.uint32)
+    counter = np.column_stack(
+        [0 * numbers, np.full(count, 0x4D4C4D04, np.uint32), numbers, 0 * numbers]
+    )
+    w = threefry4x32([3, 0, 0, 0], counter)
+    found = epoch_order(0, count, 3)
+    w0, w1 = w[found, 0], w[found, 1]
+    same = w0[1:] == w0[:-1]
+    assert (w0[1:] >= w0[:-1]).all()
+    assert (w1[1:] > w1[:-1])[same].all()
+    assert (found[1:] < found[:-1])[same].any()  # where the number alone would decide otherwise
+
+
 def test_seed_and_epoch_each_change_the_order() -> None:
     orders = {
         tuple(epoch_order(e, 40, s).tolist()) for e in (0, 1, 2**32) for s in (0, 1, 2**32, 2**63)

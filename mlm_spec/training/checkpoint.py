@@ -58,7 +58,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all (MLM-CKP-1 … 4).
+    """Write a checkpoint, whole or not at all (MLM-CKP-1 … 5).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What `write_checkpoint` wrote, to the bit; anything else is refused (MLM-CKP-5, 6).
+    """What `write_checkpoint` wrote, to the bit; anything else is refused (MLM-CKP-6 … 8).
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _TOKENS = ("tokens", "eligible", "epoch", *_BESIDE)
 def training_batch(
     given: Fields, encoder: EncoderConfig, policy: MaskingPolicy | None, seed: int
 ) -> TrainingBatch:
-    """A masked micro-batch that the encoder can read (MLM-TRN-10).
+    """A masked micro-batch that the encoder can read (MLM-TRN-12).
 
     Tokens are masked here, as `mlm_spec.mask` does.
 

@@ -36,7 +36,7 @@ class Moved(NamedTuple):
 
 
 def learning_rate(n: int, config: TrainingConfig) -> float:
-    """η_n, the learning rate of update n = 1, 2, … (MLM-OPT-7, MLM-OPT-8).
+    """η_n, the learning rate of update n = 1, 2, … (MLM-OPT-8 … 10).
 
     With W warm-up updates of M in all,
 
@@ -147,7 +147,7 @@ def clipped(
 
 
 def is_decayed(parameter: NDArray[Any]) -> bool:
-    """Whether a parameter is a matrix: embeddings are, biases and LayerNorm are not (MLM-OPT-6).
+    """Whether a parameter is a matrix: embeddings are, biases and LayerNorm are not (MLM-OPT-7).
 
     Source: chapter OPT.  Bound: exact.
 
@@ -165,7 +165,7 @@ def adamw(
     n: int,
     config: TrainingConfig,
 ) -> Moved:
-    """AdamW: update n of all parameters (MLM-OPT-1, 2, 5, 6).
+    """AdamW: update n of all parameters (MLM-OPT-1, 2, 5 … 7).
 
         m ← β₁·m + (1 − β₁)·g                 m̂ = m/(1 − β₁ⁿ)
         v ← β₂·v + (1 − β₂)·g²                v̂ = v/(1 − β₂ⁿ)

@@ -16,7 +16,7 @@ Numbers = NDArray[np.int64]
 
 
 def epoch_order(epoch: int, count: int, seed: int) -> Numbers:
-    """The sequence numbers 0 … count − 1 in the order of an epoch (MLM-TRN-9).
+    """The sequence numbers 0 … count − 1 in the order of an epoch (MLM-TRN-10).
 
     They are sorted by (w0, w1, number), the words being those of stream 4 at position 0 of the
     sequence with that number.
@@ -48,7 +48,7 @@ def epoch_order(epoch: int, count: int, seed: int) -> Numbers:
 
 
 def sequences_at(position: int, number: int, count: int, seed: int) -> list[tuple[int, Numbers]]:
-    """The next ``number`` sequences of the concatenation of all epochs (MLM-TRN-9).
+    """The next ``number`` sequences of the concatenation of all epochs (MLM-TRN-11).
 
     Nothing is kept of a run's order but ``position``, so whoever resumes continues exactly there.
 

@@ -22,7 +22,7 @@ _GOOD_UPDATES = 2000  # between two doublings
 
 
 def kept_dtype(precision: Precision) -> np.dtype[Any]:
-    """The dtype of parameters and moments: float64, or float32 for all that is below.
+    """The dtype of parameters and moments: float64, or float32 for all below (MLM-TRN-8).
 
     >>> str(kept_dtype("bfloat16"))
     'float32'
@@ -31,12 +31,12 @@ def kept_dtype(precision: Precision) -> np.dtype[Any]:
 
 
 def first_loss_scale(precision: Precision) -> float:
-    """What the loss is multiplied by at the start: 2¹⁶ in float16, else 1 (MLM-TRN-8)."""
+    """What the loss is multiplied by at the start: 2¹⁶ in float16, else 1 (MLM-TRN-9)."""
     return FIRST_LOSS_SCALE if precision == "float16" else 1.0
 
 
 def next_loss_scale(scale: float, n: int, finite: bool, precision: Precision) -> float:
-    """The loss scale after an attempt at update n (MLM-TRN-8).
+    """The loss scale after an attempt at update n (MLM-TRN-9).
 
     Halved where a gradient was not finite, doubled where update n was made and n is a multiple of
     2000; in 1 … 2³².  So the scale needs no counter but n.
