@@ -95,7 +95,7 @@ def test_bad_calls_say_what_is_wrong(call: Any, error: type[Exception], message:
 def test_sequences_of_a_batch_are_counted_a_row_and_an_id_without_padding() -> None:
     ids = np.zeros((3, 4, 2), np.uint32)
     ids[0, 2:] = (0, 1)  # differs in the high word only
-    ids[1] = (2**32 - 1, 2**32 - 1)
+    ids[1, 1:] = (2**32 - 1, 2**32 - 1)  # its first is that of the row above: another row, another
     shown = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     assert count_sequences(shown, ids) == 3
     assert count_sequences(np.zeros((0, 4), bool), np.zeros((0, 4, 2), np.uint32)) == 0

@@ -29,8 +29,10 @@ from mlm_spec.errors import (
     NotFiniteError,
     PolicyError,
     ShapeError,
+    WordError,
 )
 from mlm_spec.masking import mask
+from mlm_spec.policy import WholeWord
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus
 from mlm_spec.training.dropout import Dropout
 from mlm_spec.training.gradients import Gradients, objective, objective_and_gradients
@@ -312,7 +314,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "both": ({**TOKENS, "inputs": 1}, InputError, "batch is with inputs; expected only tokens, el"),
     "negative epoch": ({**TOKENS, "epoch": -1}, ValueError, "epoch is -1"),
     "short mask": (
-        {**MASKED, "attention_mask": np.ones((5, 8), bool)}, ShapeError, "attention_mask is of",
+        {**MASKED, "attention_mask": np.ones((6, 9), bool)}, ShapeError, "attention_mask is of",
     ),
     "floats": ({**MASKED, "inputs": np.ones((5, 9))}, DTypeError, "inputs is of dtype float64"),
     "an id beyond": ({**MASKED, "inputs": np.full((5, 9), 17)}, IdRangeError, "inputs[0, 0] is 17"),
@@ -332,6 +334,28 @@ def test_a_bad_batch_is_refused_wherever_it_stands(kind: str) -> None:
                 call(state, batches, ENCODER, training, POLICY)  # type: ignore[operator]
         with pytest.raises(error, match=re.escape(message)):
             evaluate(state.parameters, batches, ENCODER, training, POLICY)
+
+
+def test_a_batch_that_is_a_tuple_is_looked_at_as_a_mapping_is() -> None:
+    state, training = start()
+    bad = batch_of(3)._replace(attention_mask=np.ones((6, 9), bool))
+    with pytest.raises(ShapeError, match="attention_mask is of shape"):
+        update(state, [bad], ENCODER, training)
+
+
+def test_words_are_masked_inside_as_outside() -> None:
+    policy = replace(POLICY, selection=WholeWord("1/2"))
+    fields = tokens_of(np.arange(6), 1)
+    words = np.arange(54, dtype=np.int32).reshape(6, 9) // 3
+    found = training_batch({**fields, "word_id": words}, ENCODER, policy, 5)
+    wanted = mask(
+        fields["tokens"], fields["sequence_id"], fields["position"], words, fields["eligible"],
+        policy, 5, 1,
+    )  # fmt: skip
+    assert np.array_equal(found.selected, wanted.selected)
+    assert found.selected.any()
+    with pytest.raises(WordError):
+        training_batch(without(fields, "word_id"), ENCODER, policy, 5)
 
 
 def test_tokens_without_a_policy_are_refused() -> None:
@@ -357,6 +381,13 @@ def test_a_run_does_not_start_from_parameters_that_cannot_be_kept() -> None:
     with pytest.raises(NotFiniteError, match=re.escape("cls.predictions.bias'][3] is inf; expec")):
         initial_state(parameters, ENCODER, training)
     assert initial_state(parameters, ENCODER, TRAINING).update == 0
+
+
+def test_a_state_shares_nothing_with_what_it_was_made_of() -> None:
+    parameters = initial_parameters(ENCODER, 1)
+    state = initial_state(parameters, ENCODER, TRAINING)
+    parameters["cls.predictions.bias"][:] = 7.0
+    assert not (state.parameters["cls.predictions.bias"] == 7.0).any()
 
 
 def test_a_small_model_learns() -> None:
