@@ -54,9 +54,7 @@ def batch_of(sequences: list[list[tuple[int, int]]], config: EncoderConfig, seed
     selected = real & (rng.random(shape) < 0.5)
     selected[0, 0] = True
     table = position.astype(np.int64) % config.max_position_embeddings
-    return TrainingBatch(
-        inputs, targets, selected, real, types, table, split_words(ids), position
-    )
+    return TrainingBatch(inputs, targets, selected, real, types, table, split_words(ids), position)
 
 
 def tiny_batch() -> Any:

@@ -51,7 +51,7 @@ def unit_of(config: EncoderConfig, batch: TrainingBatch, roundoff: float = 2.0**
     longest = max(
         config.vocab_size, config.hidden_size, config.intermediate_size, batch.inputs.size
     )
-    return longest * roundoff / (1.0 - longest * roundoff)
+    return float(longest * roundoff / (1.0 - longest * roundoff))
 
 
 def envelope(

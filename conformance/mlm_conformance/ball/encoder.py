@@ -1,13 +1,12 @@
 """The encoder and its objective once more, one number at a time, in ball arithmetic (chapter ENC).
 
-A transcription of the text: places and units are plain indices, attention asks of each pair of places
-whether one sees the other, and every sum is a loop.  It shares no line with `mlm_spec`.
+A transcription of the text: places and units are plain indices, attention asks of each pair of
+places whether one sees the other, and every sum is a loop.  Dropout comes from scalar random words.
+Types apart, it shares no line with `mlm_spec`.
 
-A number is a power series of two coefficients, c₀ + c₁·ε.  With c₁ = 1 at one entry of one parameter
-(or a direction over many), the second coefficient of the objective is the exact derivative: it takes
-no step size and no backward.  Both coefficients are enclosed.
-
-Drop-out is that of chapter ENC, from scalar random words.
+A number is a power series of two coefficients, c₀ + c₁·ε.  With c₁ = 1 at one entry of one
+parameter (or a direction over many), the second coefficient of the objective is the derivative: it
+takes no step size and no backward.  Both coefficients are enclosed.
 """
 
 from __future__ import annotations
@@ -196,7 +195,9 @@ def _context(model: _Model, layer: int, place: Place, q: Row, k: States, v: Stat
         power = [score.exp() for score in scores]
         total = _sum(power)
         weights = [
-            _kept(model, 1, layer, place, head * 2**24 + int(model.batch.position[other]), x / total)
+            _kept(
+                model, 1, layer, place, head * 2**24 + int(model.batch.position[other]), x / total
+            )
             for other, x in zip(seen, power, strict=True)
         ]
         context += [_sum(w * v[o][c] for o, w in zip(seen, weights, strict=True)) for c in units]
