@@ -49,27 +49,25 @@ class Derivative(NamedTuple):
 
 
 class _Model(NamedTuple):
-    parameters: Mapping[str, NDArray[Any]]
-    direction: Mapping[str, NDArray[Any]]
+    numbers: Mapping[str, list[Any]]
     batch: TrainingBatch
     config: EncoderConfig
     update: Update | None
 
-    def row(self, name: str, index: int) -> Row:
-        """A row of a matrix, as numbers."""
-        values = self.parameters[name][index].tolist()
-        slopes = self._slopes(name)
-        return [_number(v, s) for v, s in zip(values, slopes[index].tolist(), strict=True)]
 
-    def vector(self, name: str) -> Row:
-        values, slopes = self.parameters[name].tolist(), self._slopes(name).tolist()
-        return [_number(v, s) for v, s in zip(values, slopes, strict=True)]
-
-    def matrix(self, name: str) -> list[Row]:
-        return [self.row(name, index) for index in range(len(self.parameters[name]))]
-
-    def _slopes(self, name: str) -> NDArray[Any]:
-        return self.direction.get(name, np.zeros(self.parameters[name].shape))
+def _numbers(
+    parameters: Mapping[str, NDArray[Any]], direction: Mapping[str, NDArray[Any]]
+) -> dict[str, list[Any]]:
+    """Each parameter as a list of numbers, or of rows of numbers."""
+    found = {}
+    for name, values in parameters.items():
+        slopes = direction.get(name, np.zeros(values.shape))
+        pairs = zip(values.reshape(-1).tolist(), slopes.reshape(-1).tolist(), strict=True)
+        flat = [_number(value, slope) for value, slope in pairs]
+        width = values.shape[-1]
+        rows = [flat[start : start + width] for start in range(0, len(flat), width)]
+        found[name] = rows if values.ndim == 2 else flat
+    return found
 
 
 def derivative(
@@ -89,7 +87,7 @@ def derivative(
     update : (seed, number) of the update whose units are dropped, or None.
     """
     with _Precision():
-        model = _Model(parameters, direction, batch, config, update)
+        model = _Model(_numbers(parameters, direction), batch, config, update)
         total = _number(0.0, 0.0)
         for states in _rows(model, range(batch.inputs.shape[0])):
             for (row, column), state in states[-1].items():
@@ -108,7 +106,7 @@ def hidden_states(
 ) -> list[NDArray[np.float64]]:
     """L + 1 arrays (B, T, d), the middles of the balls; 0.0 at padding."""
     with _Precision():
-        model = _Model(parameters, {}, batch, config, update)
+        model = _Model(_numbers(parameters, {}), batch, config, update)
         shape = (*batch.inputs.shape, config.hidden_size)
         found = [np.zeros(shape) for _ in range(config.num_hidden_layers + 1)]
         for states in _rows(model, range(shape[0])):
@@ -157,9 +155,9 @@ def _rows(model: _Model, rows: Sequence[int]) -> list[list[States]]:
 def _embedding(model: _Model, place: Place) -> Row:
     batch, start = model.batch, "bert.embeddings"
     parts = [
-        model.row(f"{start}.word_embeddings.weight", int(batch.inputs[place])),
-        model.row(f"{start}.position_embeddings.weight", int(batch.position_ids[place])),
-        model.row(f"{start}.token_type_embeddings.weight", int(batch.token_type_ids[place])),
+        model.numbers[f"{start}.word_embeddings.weight"][int(batch.inputs[place])],
+        model.numbers[f"{start}.position_embeddings.weight"][int(batch.position_ids[place])],
+        model.numbers[f"{start}.token_type_embeddings.weight"][int(batch.token_type_ids[place])],
     ]
     e = [a + b + c for a, b, c in zip(*parts, strict=True)]
     return _dropped(model, 0, 0, place, _layer_norm(model, f"{start}.LayerNorm", e))
@@ -214,22 +212,22 @@ def _log_likelihood(model: _Model, h: Row, target: int) -> Number:
     start = "cls.predictions"
     active = [_gelu(x) for x in _linear(model, f"{start}.transform.dense", h)]
     t = _layer_norm(model, f"{start}.transform.LayerNorm", active)
-    bias = model.vector(f"{start}.bias")
-    words = model.matrix("bert.embeddings.word_embeddings.weight")
+    bias = model.numbers[f"{start}.bias"]
+    words = model.numbers["bert.embeddings.word_embeddings.weight"]
     logits = [_dot(t, row) + b for row, b in zip(words, bias, strict=True)]
     return logits[target] - _sum(z.exp() for z in logits).log()
 
 
 def _linear(model: _Model, name: str, x: Row) -> Row:
-    bias = model.vector(f"{name}.bias")
-    return [_dot(x, row) + b for row, b in zip(model.matrix(f"{name}.weight"), bias, strict=True)]
+    bias = model.numbers[f"{name}.bias"]
+    return [_dot(x, row) + b for row, b in zip(model.numbers[f"{name}.weight"], bias, strict=True)]
 
 
 def _layer_norm(model: _Model, name: str, x: Row) -> Row:
     mean = _sum(x) / len(x)
     variance = _sum((value - mean) * (value - mean) for value in x) / len(x)
     deviation = (variance + arb(model.config.layer_norm_eps)).sqrt()
-    scale, shift = model.vector(f"{name}.weight"), model.vector(f"{name}.bias")
+    scale, shift = model.numbers[f"{name}.weight"], model.numbers[f"{name}.bias"]
     return [(v - mean) / deviation * s + t for v, s, t in zip(x, scale, shift, strict=True)]
 
 
