@@ -8,7 +8,7 @@ between the two is what perturbed runs of the reference say that rounding may do
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -156,10 +156,10 @@ WRONG = {
 
 
 @pytest.fixture(params=WRONG, ids=str)
-def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     allowed(None)  # of the right one
     monkeypatch.setattr(*WRONG[request.param])
-    yield request.param
+    return str(request.param)
 
 
 def test_what_is_not_this_encoder_is_told_from_it(wrong: str) -> None:

@@ -25,7 +25,7 @@ from mlm_spec.training.dropout import (
 from mlm_spec.training.encoder import encode
 from mlm_spec.training.gradients import objective_and_gradients
 from mlm_spec.training.places import real_places
-from mlm_spec.training.units import Units
+from mlm_spec.training.units import units_of
 
 BATCH = tiny_batch()
 PARAMETERS = random_parameters(TINY, seed=1)
@@ -80,8 +80,8 @@ def test_all_sites_layers_updates_and_seeds_drop_units_of_their_own() -> None:
 def units(batch: Any) -> tuple[Any, list[Any]]:
     """Factors of hidden units (N, d), and of the probabilities of each sequence."""
     places = real_places(batch)
-    made = Units(TINY, places, DROPOUT)
-    return made.hidden(Site.OUTPUT, 1), [made.attention(1, n) for n in range(len(places.sequences))]
+    made = units_of(TINY, places, DROPOUT)
+    return made.hidden(Site.OUTPUT, 1), made.attention(1)
 
 
 def test_units_do_not_depend_on_the_batch_its_order_padding_or_packing() -> None:
@@ -112,8 +112,8 @@ def test_a_probability_is_dropped_by_its_head_query_and_key() -> None:
     channel = attention_channel(2, position)
     assert channel.tolist() == [4, 2, 9, 2**24 + 4, 2**24 + 2, 2**24 + 9]
     places = real_places(BATCH)
-    for number, members in enumerate(places.sequences):
-        factor = Units(TINY, places, DROPOUT).attention(1, number)
+    factors = units_of(TINY, places, DROPOUT).attention(1)
+    for members, factor in zip(places.sequences, factors, strict=True):
         assert factor is not None
         n, (low, high) = len(members), places.sequence_id[members[0]].tolist()
         assert factor.shape == (2, n, n)
@@ -149,10 +149,10 @@ def test_without_dropout_nothing_is_dropped_or_scaled() -> None:
 def test_each_probability_has_its_own_sites(field: str) -> None:
     fields = TINY.to_mapping() | {"hidden_dropout": "0", "attention_dropout": "0"}
     config = EncoderConfig(**fields | {field: "1/2"})
-    made = Units(config, real_places(BATCH), DROPOUT)
+    made = units_of(config, real_places(BATCH), DROPOUT)
     hidden = [made.hidden(site) for site in (Site.EMBEDDINGS, Site.ATTENTION_OUTPUT, Site.OUTPUT)]
     assert [x is None for x in hidden] == [field != "hidden_dropout"] * 3
-    assert (made.attention(0, 0) is None) == (field != "attention_dropout")
+    assert [x is None for x in made.attention(0)] == [field != "attention_dropout"] * 4
 
 
 def test_dropped_units_of_the_embeddings_learn_nothing() -> None:
@@ -160,7 +160,7 @@ def test_dropped_units_of_the_embeddings_learn_nothing() -> None:
     seen = set()
     for update in range(1, 9):
         dropout = Dropout(0, update)
-        factor = Units(TINY, real_places(one), dropout).hidden(Site.EMBEDDINGS)
+        factor = units_of(TINY, real_places(one), dropout).hidden(Site.EMBEDDINGS)
         assert factor is not None
         dropped = factor[0] == 0.0
         seen |= set(dropped.tolist())

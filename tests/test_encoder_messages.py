@@ -82,7 +82,7 @@ BATCHES: list[tuple[str, Any]] = [
             "token_type_ids",
             "position_ids",
             "position",
-        )  # fmt: skip
+        )
     ),
     (
         "ShapeError: sequence_id is of shape (2, 6); expected shape (2, 6, 2)",

@@ -1,4 +1,4 @@
-"""Names, shapes and first values of the encoder's parameters, and the way to checkpoints and back."""
+"""Names, shapes and first values of parameters, and the way to checkpoints and back."""
 
 from __future__ import annotations
 

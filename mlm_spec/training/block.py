@@ -81,8 +81,7 @@ def layer_forward(
         for part in _PARTS
     ]
     context, attended = np.zeros_like(hidden), []
-    for number, members in enumerate(places.sequences):
-        factor = units.attention(layer, number)
+    for members, factor in zip(places.sequences, units.attention(layer), strict=True):
         query, key, value = (x[members] for x in mixed)
         one, kept = attention(query, key, value, config.num_attention_heads, factor, rounded)
         context[members] = one

@@ -29,7 +29,7 @@ from mlm_spec.training.layers import (
 )
 from mlm_spec.training.parameters import WORDS, checked, pair
 from mlm_spec.training.places import Places, check_batch, real_places
-from mlm_spec.training.units import Units
+from mlm_spec.training.units import units_of
 
 __all__ = ["Encoded", "backward", "encode", "forward", "hidden_states"]
 
@@ -135,8 +135,7 @@ def forward(
 ) -> Encoded:
     """`encode` for arguments that are known to be good, real positions alone."""
     places = real_places(batch)
-    units = Units(config, places, dropout)
-    units.check()
+    units = units_of(config, places, dropout)
     rows = {name: getattr(batch, field)[places.at] for name, field in _TABLES.items()}
     words, positions, types = (parameters[name][ids] for name, ids in rows.items())
     embedded = rounded(words + positions + types)
