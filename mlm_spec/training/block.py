@@ -1,4 +1,4 @@
-"""One layer of the encoder, forward and backward (MLM-ENC-8).
+"""One layer of the encoder, forward and backward (MLM-ENC-9).
 
     a  = LN(h + D₂(attention(h) · Woᵀ + bo))
     h' = LN(a + D₃(gelu(a · W₁ᵀ + b₁) · W₂ᵀ + b₂))

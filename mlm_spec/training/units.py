@@ -1,4 +1,4 @@
-"""The units that an update drops, for the places of one micro-batch (MLM-ENC-10 … 13)."""
+"""The units that an update drops, for the places of one micro-batch (MLM-ENC-14 … 16)."""
 
 from __future__ import annotations
 

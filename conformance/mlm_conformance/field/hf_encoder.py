@@ -39,9 +39,7 @@ from mlm_spec.training.dropout import (
 )
 from mlm_spec.training.parameters import with_tied_copies, without_tied_copies
 
-__all__ = ["VERSIONS", "HfResult", "hf_model", "hf_parameters", "hf_run"]
-
-VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
+__all__ = ["HfResult", "hf_model", "hf_parameters", "hf_run"]
 
 _OURS = "given_dropout"  # the name of our attention function
 
