@@ -42,8 +42,10 @@ _BASE = {
     "intermediate_size": 3072, "max_position_embeddings": 64,
 }  # fmt: skip
 
-#: name: (encoder, (rows, sequences of each row, their length), spread of weights, dropout)
-CASES: dict[str, tuple[dict[str, Any], tuple[int, int, int], float, bool]] = {
+#: name: (encoder, (rows, sequences of each row, their length), spread of weights, dropout).
+#: Without a spread the weights are those that the peer begins with.
+CASES: dict[str, tuple[dict[str, Any], tuple[int, int, int], float | None, bool]] = {
+    "its own weights": (_SMALL, (4, 1, 16), None, False),
     "first weights": (_SMALL, (4, 1, 16), 0.02, False),
     "large weights": (_SMALL, (4, 1, 16), 0.3, False),
     "packed rows": (_SMALL, (3, 3, 11), 0.3, False),
@@ -83,7 +85,7 @@ def main() -> None:
 def compare(
     fields: dict[str, Any],
     layout: tuple[int, int, int],
-    spread: float,
+    spread: float | None,
     drop: bool,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -97,7 +99,8 @@ def compare(
     batch = random_batch(config, *layout)
     dropout = Dropout(seed=11, update=3) if drop else None
     model = hf_model(config, **(changes or {}))
-    parameters = random_parameters(config, spread)
+    own = hf_parameters(model, config)
+    parameters = own if spread is None else random_parameters(config, spread)
     theirs = hf_run(model, parameters, batch, config, dropout)
     back = hf_parameters(model, config)
     assert all(np.array_equal(back[name], value) for name, value in parameters.items())
@@ -175,7 +178,7 @@ def report(found: dict[str, dict[str, dict[str, float]]]) -> str:
             tightest = max(r["apart"] / r["allowed"] for r in chosen.values() if r["allowed"])
             lines.append([
                 case, kind, str(len(chosen)), f"{chosen[worst]['apart']:.1e}", worst,
-                f"{tightest:.2f}",
+                f"{tightest:.2g}",
             ])  # fmt: skip
     title = (
         "Hugging Face BertForMaskedLM and the reference, both in float64.  apart: the largest "

@@ -72,6 +72,7 @@ def hf_model(config: EncoderConfig, **changes: Any) -> Any:
     ours = config.to_mapping()
     names = [name for name in ours if name not in {"hidden_dropout", "attention_dropout"}]
     settings = {name: ours[name] for name in names} | {"hidden_act": "gelu", "pad_token_id": None}
+    torch.manual_seed(0)  # its first weights
     built = transformers.BertConfig(**settings | changes, attn_implementation="eager")
     return transformers.BertForMaskedLM(built).double().eval()
 
