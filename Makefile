@@ -76,6 +76,7 @@ backends: $(VENV)/installed-test
 
 field: $(FIELD_VENV)/installed-field ## implementations in wide use, checked: docs/field-report.md
 	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md
+	$(FIELD_VENV)/bin/python -m benchmarks.encoder --results $(RESULTS)
 
 bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on the CPU: benchmarks/results
 	$(FIELD_VENV)/bin/python -m benchmarks.masking --results $(RESULTS)

@@ -1,4 +1,4 @@
-"""Attention within one sequence, forward and backward (MLM-ENC-5).
+"""Attention within one sequence, forward and backward (MLM-ENC-5, MLM-ENC-6).
 
 A sequence is taken out of its row before anything is computed.  So there is no mask and no −∞ here:
 every position sees every position, on both sides, and nothing else exists.

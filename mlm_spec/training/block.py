@@ -1,4 +1,4 @@
-"""One layer of the encoder, forward and backward (MLM-ENC-8).
+"""One layer of the encoder, forward and backward (MLM-ENC-9).
 
     a  = LN(h + D₂(attention(h) · Woᵀ + bo))
     h' = LN(a + D₃(gelu(a · W₁ᵀ + b₁) · W₂ᵀ + b₂))
@@ -35,38 +35,58 @@ from mlm_spec.training.units import Units
 
 __all__ = ["Kept", "layer_backward", "layer_forward"]
 
+Parameters = Mapping[str, Floats]
+
 _PARTS = ("query", "key", "value")
 
 
-class Kept(NamedTuple):
-    """What a layer keeps for its backward.
+class Mixing(NamedTuple):
+    """What the attention part keeps for its backward.
 
     Attributes
     ----------
-    hidden : (N, d), what it was given.
+    hidden : (N, d), what the layer was given.
     attended : one for each sequence.
-    context : (N, d), of attention.
-    attention_factor, output_factor : (N, d), of dropout, or None.
-    first, second : of the two LayerNorms.
-    middle : (N, d), a, between attention and the feed-forward layers.
-    inner, below, active : (N, F): a · W₁ᵀ + b₁, its Φ, and its GELU.
+    context : (N, d).
+    factor : (N, d), of dropout, or None.
+    normalized : of its LayerNorm.
     """
 
     hidden: Floats
     attended: list[Attended]
     context: Floats
-    attention_factor: Floats | None
-    first: Normalized
+    factor: Floats | None
+    normalized: Normalized
+
+
+class Feeding(NamedTuple):
+    """What the feed-forward part keeps for its backward.
+
+    Attributes
+    ----------
+    middle : (N, d), a.
+    inner, below, active : (N, F): a · W₁ᵀ + b₁, its Φ, and its GELU.
+    factor : (N, d), of dropout, or None.
+    normalized : of its LayerNorm.
+    """
+
     middle: Floats
     inner: Floats
     below: Floats
     active: Floats
-    output_factor: Floats | None
-    second: Normalized
+    factor: Floats | None
+    normalized: Normalized
+
+
+class Kept(NamedTuple):
+    """What the two parts of a layer keep."""
+
+    mixing: Mixing
+    feeding: Feeding
 
 
 def layer_forward(
-    parameters: Mapping[str, Floats],
+    parameters: Parameters,
     config: EncoderConfig,
     layer: int,
     hidden: Floats,
@@ -75,39 +95,59 @@ def layer_forward(
     rounded: Rounded,
 ) -> tuple[Floats, Kept]:
     """h' (N, d) of h (N, d)."""
-    name, eps = layer_name(layer), config.layer_norm_eps
-    mixed = [
-        linear(hidden, *pair(parameters, f"{name}attention.self.{part}"), rounded)
-        for part in _PARTS
-    ]
+    context, attended = _attend(parameters, config, layer, hidden, places, units, rounded)
+    eps, name = config.layer_norm_eps, f"{layer_name(layer)}attention.output"
+    factor = units.hidden(Site.ATTENTION_OUTPUT, layer)
+    out = linear(context, *pair(parameters, f"{name}.dense"), rounded)
+    out = rounded(hidden + scaled(out, factor, rounded))
+    middle, normalized = layer_norm(out, *pair(parameters, f"{name}.LayerNorm"), eps, rounded)
+    mixing = Mixing(hidden, attended, context, factor, normalized)
+    after, feeding = _feed_forward(parameters, config, layer, middle, units, rounded)
+    return after, Kept(mixing, feeding)
+
+
+def _attend(
+    parameters: Parameters,
+    config: EncoderConfig,
+    layer: int,
+    hidden: Floats,
+    places: Places,
+    units: Units,
+    rounded: Rounded,
+) -> tuple[Floats, list[Attended]]:
+    """The context (N, d), sequence by sequence."""
+    name = f"{layer_name(layer)}attention.self"
+    mixed = [linear(hidden, *pair(parameters, f"{name}.{part}"), rounded) for part in _PARTS]
     context, attended = np.zeros_like(hidden), []
-    for number, members in enumerate(places.sequences):
-        factor = units.attention(layer, number)
+    for members, factor in zip(places.sequences, units.attention(layer), strict=True):
         query, key, value = (x[members] for x in mixed)
         one, kept = attention(query, key, value, config.num_attention_heads, factor, rounded)
         context[members] = one
         attended.append(kept)
+    return context, attended
 
-    attention_factor = units.hidden(Site.ATTENTION_OUTPUT, layer)
-    out = linear(context, *pair(parameters, f"{name}attention.output.dense"), rounded)
-    out = rounded(hidden + scaled(out, attention_factor, rounded))
-    norm = pair(parameters, f"{name}attention.output.LayerNorm")
-    middle, first = layer_norm(out, *norm, eps, rounded)
 
+def _feed_forward(
+    parameters: Parameters,
+    config: EncoderConfig,
+    layer: int,
+    middle: Floats,
+    units: Units,
+    rounded: Rounded,
+) -> tuple[Floats, Feeding]:
+    name, eps = layer_name(layer), config.layer_norm_eps
     inner = linear(middle, *pair(parameters, f"{name}intermediate.dense"), rounded)
     active, below = gelu(inner, rounded)
-    output_factor = units.hidden(Site.OUTPUT, layer)
+    factor = units.hidden(Site.OUTPUT, layer)
     out = linear(active, *pair(parameters, f"{name}output.dense"), rounded)
-    out = rounded(middle + scaled(out, output_factor, rounded))
-    after, second = layer_norm(out, *pair(parameters, f"{name}output.LayerNorm"), eps, rounded)
-    return after, Kept(
-        hidden, attended, context, attention_factor, first,
-        middle, inner, below, active, output_factor, second,
-    )  # fmt: skip
+    out = rounded(middle + scaled(out, factor, rounded))
+    norm = pair(parameters, f"{name}output.LayerNorm")
+    after, normalized = layer_norm(out, *norm, eps, rounded)
+    return after, Feeding(middle, inner, below, active, factor, normalized)
 
 
 def layer_backward(
-    parameters: Mapping[str, Floats],
+    parameters: Parameters,
     layer: int,
     kept: Kept,
     d_after: Floats,
@@ -115,19 +155,28 @@ def layer_backward(
     rounded: Rounded,
 ) -> tuple[Floats, dict[str, Terms]]:
     """The gradient of h (N, d), and the terms of this layer's parameters."""
-    d_middle, found = _feed_forward_backward(parameters, layer, kept, d_after, rounded)
-    d_hidden, more = _attention_backward(parameters, layer, kept, d_middle, places, rounded)
-    return d_hidden, found | more
+    weights = _weights(parameters, layer)
+    d_middle, found = _feed_forward_backward(weights, layer, kept.feeding, d_after, rounded)
+    d_sum, d_context, more = _output_backward(weights, layer, kept.mixing, d_middle, rounded)
+    d_mixed = _attend_backward(kept.mixing, d_context, places, rounded)
+    found |= more
+    d_hidden = d_sum
+    for part, d_part in zip(_PARTS, d_mixed, strict=True):
+        name = f"{layer_name(layer)}attention.self.{part}"
+        d_input, *of_part = linear_backward(d_part, kept.mixing.hidden, weights[name], rounded)
+        d_hidden = rounded(d_hidden + d_input)
+        found |= _named(name, of_part)
+    return d_hidden, found
 
 
 def _feed_forward_backward(
-    parameters: Mapping[str, Floats], layer: int, kept: Kept, d_after: Floats, rounded: Rounded
+    weights: Parameters, layer: int, kept: Feeding, d_after: Floats, rounded: Rounded
 ) -> tuple[Floats, dict[str, Terms]]:
-    name, weights = layer_name(layer), _weights(parameters, layer)
-    norm = f"{name}output.LayerNorm"
-    inner, outer = f"{name}intermediate.dense", f"{name}output.dense"
-    d_sum, *of_norm = layer_norm_backward(d_after, kept.second, weights[norm], rounded)
-    d_out = scaled(d_sum, kept.output_factor, rounded)
+    name = layer_name(layer)
+    norm, inner = f"{name}output.LayerNorm", f"{name}intermediate.dense"
+    outer = f"{name}output.dense"
+    d_sum, *of_norm = layer_norm_backward(d_after, kept.normalized, weights[norm], rounded)
+    d_out = scaled(d_sum, kept.factor, rounded)
     d_active, *of_outer = linear_backward(d_out, kept.active, weights[outer], rounded)
     d_inner = gelu_backward(d_active, kept.inner, kept.below, rounded)
     d_middle, *of_inner = linear_backward(d_inner, kept.middle, weights[inner], rounded)
@@ -135,36 +184,31 @@ def _feed_forward_backward(
     return rounded(d_sum + d_middle), found
 
 
-def _attention_backward(
-    parameters: Mapping[str, Floats],
-    layer: int,
-    kept: Kept,
-    d_middle: Floats,
-    places: Places,
-    rounded: Rounded,
-) -> tuple[Floats, dict[str, Terms]]:
-    name, weights = layer_name(layer), _weights(parameters, layer)
-    norm, dense = f"{name}attention.output.LayerNorm", f"{name}attention.output.dense"
-    d_sum, *of_norm = layer_norm_backward(d_middle, kept.first, weights[norm], rounded)
-    d_out = scaled(d_sum, kept.attention_factor, rounded)
+def _output_backward(
+    weights: Parameters, layer: int, kept: Mixing, d_middle: Floats, rounded: Rounded
+) -> tuple[Floats, Floats, dict[str, Terms]]:
+    """From a back to the residual sum and to the context."""
+    name = f"{layer_name(layer)}attention.output"
+    norm, dense = f"{name}.LayerNorm", f"{name}.dense"
+    d_sum, *of_norm = layer_norm_backward(d_middle, kept.normalized, weights[norm], rounded)
+    d_out = scaled(d_sum, kept.factor, rounded)
     d_context, *of_dense = linear_backward(d_out, kept.context, weights[dense], rounded)
-    found = _named(norm, of_norm) | _named(dense, of_dense)
+    return d_sum, d_context, _named(norm, of_norm) | _named(dense, of_dense)
 
-    d_mixed = [np.zeros_like(d_middle) for _ in _PARTS]
+
+def _attend_backward(
+    kept: Mixing, d_context: Floats, places: Places, rounded: Rounded
+) -> list[Floats]:
+    """The gradients (N, d) of queries, keys and values."""
+    found = [np.zeros_like(d_context) for _ in _PARTS]
     for members, one in zip(places.sequences, kept.attended, strict=True):
         gradients = attention_backward(d_context[members], one, rounded)
-        for whole, of_sequence in zip(d_mixed, gradients, strict=True):
+        for whole, of_sequence in zip(found, gradients, strict=True):
             whole[members] = of_sequence
-    d_hidden = d_sum
-    for part, d_part in zip(_PARTS, d_mixed, strict=True):
-        linear_name = f"{name}attention.self.{part}"
-        d_input, *of_part = linear_backward(d_part, kept.hidden, weights[linear_name], rounded)
-        d_hidden = rounded(d_hidden + d_input)
-        found |= _named(linear_name, of_part)
-    return d_hidden, found
+    return found
 
 
-def _weights(parameters: Mapping[str, Floats], layer: int) -> dict[str, Floats]:
+def _weights(parameters: Parameters, layer: int) -> dict[str, Floats]:
     """The weights of a layer by the names that they share with their biases."""
     start, end = layer_name(layer), ".weight"
     names = [n for n in parameters if n.startswith(start) and n.endswith(end)]

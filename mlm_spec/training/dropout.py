@@ -24,10 +24,12 @@ __all__ = [
     "Dropout",
     "Site",
     "attention_channel",
+    "attention_keep",
     "check_attention_channels",
     "dropout_factor",
     "dropout_keep",
     "dropout_key",
+    "dropout_keys",
     "scaled",
 ]
 
@@ -85,10 +87,19 @@ def dropout_key(dropout: Dropout, site: Site, layer: int = 0) -> Words:
     >>> [f"{w:08x}" for w in dropout_key(Dropout(seed=7, update=1), Site.OUTPUT, layer=2)]
     ['2bb10eb2', '5b4914e0', '43aaa35a', 'c3f0346c']
     """
+    found: Words = dropout_keys(dropout, layer + 1)[layer, site]
+    return found
+
+
+def dropout_keys(dropout: Dropout, layers: int) -> Words:
+    """The keys of all layers and sites: uint32 (layers, 4, 4).  Else as `dropout_key`."""
     seed = check_seed("dropout.seed", dropout.seed)
     update = check_seed("dropout.update", dropout.update)
     key = [w for n in (seed, update) for w in (n & _MASK, n >> 32)]
-    return threefry4x32(key, [site, _TAG ^ Stream.DROPOUT, layer, 0])
+    counter = np.zeros((layers, len(Site), 4), np.uint32)
+    counter[..., 0], counter[..., 1] = list(Site), _TAG ^ Stream.DROPOUT
+    counter[..., 2] = np.arange(layers)[:, None]
+    return threefry4x32(key, counter)
 
 
 def dropout_keep(
@@ -117,12 +128,45 @@ def dropout_keep(
     [[False, True, True, True, False], [True, False, False, True, True]]
     """
     block, which = np.unique(channel // 4, return_inverse=True)
+    words = threefry4x32(key, _counters(sequence_id, position, block))
+    return below(words[:, which, channel % 4], 1 - p)
+
+
+def attention_keep(
+    key: Words,
+    heads: int,
+    sequence_ids: list[Words],
+    positions: list[Words],
+    p: Fraction,
+) -> list[NDArray[np.bool_]]:
+    """Which attention probabilities are kept: for each sequence (H, n, n), query by key.
+
+    `dropout_keep` of each sequence at its `attention_channel`, all in one call of Threefry.
+    """
+    channels = [attention_channel(heads, position) for position in positions]
+    blocks = [np.unique(channel // 4, return_inverse=True) for channel in channels]
+    counters = [
+        _counters(ids, position, block)
+        for ids, position, (block, _) in zip(sequence_ids, positions, blocks, strict=True)
+    ]
+    flat = [counter.reshape(-1, 4) for counter in counters]
+    words = threefry4x32(key, np.concatenate([np.empty((0, 4), np.uint32), *flat]))
+    parts = np.split(words, np.cumsum([len(part) for part in flat], dtype=int))
+    found = []
+    for counter, part, channel, (_, which) in zip(counters, parts, channels, blocks, strict=False):
+        n = counter.shape[0]
+        keep = below(part.reshape(counter.shape)[:, which, channel % 4], 1 - p)
+        found.append(keep.reshape(n, heads, n).transpose(1, 0, 2))
+    return found
+
+
+def _counters(sequence_id: Words, position: Words, block: Words) -> Words:
+    """(position, block, sequence_lo, sequence_hi): (N, blocks, 4)."""
     counter = np.empty((position.size, block.size, 4), np.uint32)
     counter[..., 0] = position[:, None]
     counter[..., 1] = block
     counter[..., 2:] = sequence_id[:, None]
-    words = threefry4x32(key, counter)[:, which, channel % 4]
-    return below(words, 1 - p)
+    return counter
 
 
 def attention_channel(heads: int, position: Words) -> Words:

@@ -29,7 +29,7 @@ from mlm_spec.training.layers import (
 )
 from mlm_spec.training.parameters import WORDS, checked, pair
 from mlm_spec.training.places import Places, check_batch, real_places
-from mlm_spec.training.units import Units
+from mlm_spec.training.units import units_of
 
 __all__ = ["Encoded", "backward", "encode", "forward", "hidden_states"]
 
@@ -90,13 +90,12 @@ def encode(
 
     Source: chapter ENC.  Bound: that of its section "Bounds" at u = 2⁻⁵³.
 
+    >>> from mlm_spec.training.batches import plain_batch
     >>> from mlm_spec.training.parameters import initial_parameters
     >>> config = EncoderConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1,
     ...                        num_attention_heads=2, intermediate_size=8)
     >>> tokens, real = np.array([[1, 5, 2, 0]]), np.array([[True, True, True, False]])
-    >>> none, place = np.zeros((1, 4), np.int64), np.arange(4)[None]
-    >>> batch = TrainingBatch(tokens, tokens, ~real & real, real, none, place,
-    ...                       np.zeros((1, 4, 2), np.uint32), place.astype(np.uint32))
+    >>> batch = plain_batch(tokens, attention_mask=real)
     >>> hidden = encode(initial_parameters(config, seed=7), batch, config)
     >>> hidden.shape, hidden[0, 3].tolist()
     ((1, 4, 4), [0.0, 0.0, 0.0, 0.0])
@@ -135,8 +134,7 @@ def forward(
 ) -> Encoded:
     """`encode` for arguments that are known to be good, real positions alone."""
     places = real_places(batch)
-    units = Units(config, places, dropout)
-    units.check()
+    units = units_of(config, places, dropout)
     rows = {name: getattr(batch, field)[places.at] for name, field in _TABLES.items()}
     words, positions, types = (parameters[name][ids] for name, ids in rows.items())
     embedded = rounded(words + positions + types)

@@ -87,12 +87,12 @@ def objective(
 
     Source: chapter ENC.  Bound: that of its section "Bounds" at u = 2⁻⁵³.
 
+    >>> from mlm_spec.training.batches import plain_batch
     >>> from mlm_spec.training.parameters import initial_parameters
     >>> config = EncoderConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1,
     ...                        num_attention_heads=2, intermediate_size=8)
-    >>> tokens, real, place = np.array([[1, 5, 2]]), np.ones((1, 3), bool), np.arange(3)[None]
-    >>> batch = TrainingBatch(np.array([[1, 4, 2]]), tokens, tokens == 5, real, 0 * tokens, place,
-    ...                       np.zeros((1, 3, 2), np.uint32), place.astype(np.uint32))
+    >>> inputs, tokens = np.array([[1, 4, 2]]), np.array([[1, 5, 2]])
+    >>> batch = plain_batch(inputs, tokens, tokens == 5)
     >>> result = objective(initial_parameters(config, seed=7), batch, config)
     >>> round(float(result.sum), 6), int(result.count)
     (-2.213691, 1)
@@ -130,12 +130,12 @@ def objective_and_gradients(
 
     Source: chapter ENC.  Bound: that of its section "Bounds" at u = 2⁻⁵³.
 
+    >>> from mlm_spec.training.batches import plain_batch
     >>> from mlm_spec.training.parameters import initial_parameters
     >>> config = EncoderConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1,
     ...                        num_attention_heads=2, intermediate_size=8)
-    >>> tokens, real, place = np.array([[1, 5, 2]]), np.ones((1, 3), bool), np.arange(3)[None]
-    >>> batch = TrainingBatch(np.array([[1, 4, 2]]), tokens, tokens == 5, real, 0 * tokens, place,
-    ...                       np.zeros((1, 3, 2), np.uint32), place.astype(np.uint32))
+    >>> inputs, tokens = np.array([[1, 4, 2]]), np.array([[1, 5, 2]])
+    >>> batch = plain_batch(inputs, tokens, tokens == 5)
     >>> result = objective_and_gradients(initial_parameters(config, seed=7), batch, config)
     >>> [round(float(g), 3) for g in result.gradients["cls.predictions.bias"]]
     [-0.114, -0.115, -0.116, -0.11, -0.114, 0.891, -0.11, -0.109, -0.104]

@@ -6,11 +6,11 @@ the layer was given, and the `Terms` of the gradients of its weight and its bias
 
 **Rounding.**  Each function takes ``rounded`` and applies it to the result of every operation, as
 if that were stored: to a linear map with its bias; to the mean, the centred values, the variance,
-the inverse deviation, the normalized values and the result of LayerNorm; to Φ and the product of
-GELU; and to the same in the backward direction.  `attention`, the residual sums, dropout, the
-logits, their gradient, the log-likelihoods and the sum over positions in each gradient are treated
-alike.  `identity` leaves all of it in float64.  A function that moves each number by about the unit
-roundoff of a dtype shows what computing in that dtype may do to a result.
+the inverse deviation, the normalized values and the result of LayerNorm; to erf, Φ and the product
+of GELU; and to the same in the backward direction.  Embeddings, attention, the residual sums,
+dropout, the logits, their gradient, the log-likelihoods, their sum, and the sum over positions in
+each gradient are treated alike.  `identity` leaves all of it in float64.  A function that moves
+each number by about the unit roundoff of a dtype shows what computing in that dtype may do.
 """
 
 from __future__ import annotations
@@ -127,10 +127,13 @@ def gelu(x: Floats, rounded: Rounded) -> tuple[Floats, Floats]:
     """x · Φ(x), and Φ(x), the distribution function of the standard normal.
 
     Φ(x) = erfc(−x / √2) / 2, which is (1 + erf(x / √2)) / 2 without its cancellation at x < 0.
+    Others may form that: what rounding does to erf = 2Φ − 1 is added, and it is nothing here.
     """
     scaled = (x * -math.sqrt(0.5)).reshape(-1).tolist()
     tails = np.fromiter(map(math.erfc, scaled), np.float64, len(scaled))  # NumPy has no erfc
-    below = rounded(tails.reshape(x.shape) / 2.0)
+    below = tails.reshape(x.shape) / 2.0
+    erf = 2.0 * below - 1.0
+    below = rounded(below + (rounded(erf) - erf) / 2.0)
     return rounded(x * below), below
 
 

@@ -1,4 +1,4 @@
-"""Which positions of a micro-batch are real, and which of them see each other (MLM-ENC-5 … 7)."""
+"""Which positions of a micro-batch are real, and which of them see each other (MLM-ENC-6 … 8)."""
 
 from __future__ import annotations
 

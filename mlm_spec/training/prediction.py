@@ -1,4 +1,4 @@
-"""The head: from hidden states at selected positions to log-likelihoods, and back (MLM-ENC-9).
+"""The head: from hidden states at selected positions to log-likelihoods, and back (MLM-ENC-10).
 
     t = LN(gelu(h · Wtᵀ + bt)),  logits = t · Wtokᵀ + b
 
