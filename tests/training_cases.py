@@ -28,10 +28,12 @@ __all__ = [
     "corpus_batches",
     "rows",
     "same",
+    "start",
     "started",
     "step",
     "tokens_of",
     "trained",
+    "unselected",
 ]
 
 ENCODER = EncoderConfig(
@@ -136,3 +138,12 @@ def content(run: Session) -> list[Any]:
     state = run.state()
     arrays = [run.parameters(), state.pop("exp_avg"), state.pop("exp_avg_sq")]
     return [state, *({n: a.tobytes() for n, a in group.items()} for group in arrays)]
+
+
+def start(**changes: Any) -> tuple[TrainingState, Any]:
+    training = replace(TRAINING, **changes)
+    return initial_state(initial_parameters(ENCODER, 1), ENCODER, training), training
+
+
+def unselected(batch: TrainingBatch) -> TrainingBatch:
+    return batch._replace(selected=np.zeros_like(batch.selected), inputs=batch.targets)

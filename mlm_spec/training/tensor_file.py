@@ -19,7 +19,8 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from io import BufferedReader
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         raise CheckpointError(_name(path), f"unreadable ({error})", "a file of tensors") from error
 
 
-def _header(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+def _header(path: Path, file: BufferedReader, size: int) -> tuple[dict[str, Any], int]:
     """The header as JSON, and where the arrays start."""
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, _LONGEST_HEADER):
@@ -179,17 +180,18 @@ def _naturals(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
-def _tensor(path: Path, file: BinaryIO, place: _Place) -> NDArray[Any]:
+def _tensor(path: Path, file: BufferedReader, place: _Place) -> NDArray[Any]:
     """The next array of the file; its place has been checked against the file's size."""
     wanted = place.end - place.begin
-    data = file.read(wanted)
-    if len(data) < wanted:  # somebody cut the file in the meantime
+    data = bytearray(wanted)
+    found_bytes = file.readinto(data)
+    if found_bytes < wanted:  # somebody cut the file in the meantime
         where = f"{_name(path)}: {place.name}"
-        raise CheckpointError(where, f"cut off after {len(data)} bytes", f"{wanted} bytes")
+        raise CheckpointError(where, f"cut off after {found_bytes} bytes", f"{wanted} bytes")
     found = np.frombuffer(data, _ITEM[place.dtype]).reshape(place.shape)
     if place.dtype == "BF16":
         return (found.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return found.astype(found.dtype.newbyteorder("="))
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
 
 
 def write_tensors(
