@@ -62,6 +62,18 @@ def test_the_caller_may_say_how_many_sequences_an_update_consumed() -> None:
     assert run.state()["position"] == 13
 
 
+def test_a_step_that_is_refused_changes_nothing() -> None:
+    run = started()
+    step(run)
+    before = content(run)
+    for batches, sequences in (([{}], None), (corpus_batches(0), -1), (corpus_batches(0), 1.0)):
+        with pytest.raises(InputError):
+            run.step(batches, sequences)  # type: ignore[arg-type]
+    assert content(run) == before
+    with pytest.raises(InputError, match="sequences is -1; expected 0 or more"):
+        run.step(corpus_batches(0), sequences=-1)
+
+
 def test_the_configurations_of_a_session_are_checked() -> None:
     fields, parameters = ENCODER.to_mapping(), initial_parameters(ENCODER, 1)
     with pytest.raises(ConfigError, match="encoder is with tied; expected only"):

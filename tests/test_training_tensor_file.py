@@ -215,6 +215,13 @@ def test_what_is_no_file_is_refused(place: str, message: str, tmp_path: Path) ->
         read_tensors(str(tmp_path / place))
 
 
+def test_a_header_beyond_the_limit_of_the_format_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes((10**8 + 1).to_bytes(8, "little"))
+    os.truncate(tmp_path / "a", 2 * 10**8)  # a hole, which takes no room
+    with pytest.raises(CheckpointError, match="header is 100000001 bytes .* at most 100000000 byt"):
+        read_tensors(tmp_path / "a")
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,17 +228,32 @@ def test_an_update_that_is_not_finite_changes_nothing_at_any_precision(precision
     assert same(after, replace(state, position=5))
 
 
-def test_gradients_beyond_float32_are_not_finite_in_float32(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("size", "narrow", "wide"),
+    [
+        (1e18, UpdateStatus.OK, UpdateStatus.OK),
+        (1e20, UpdateStatus.NOT_FINITE, UpdateStatus.OK),  # its square is beyond float32
+        (1e39, UpdateStatus.NOT_FINITE, UpdateStatus.OK),
+        (1e160, UpdateStatus.NOT_FINITE, UpdateStatus.NOT_FINITE),
+        (np.inf, UpdateStatus.NOT_FINITE, UpdateStatus.NOT_FINITE),
+        (np.nan, UpdateStatus.NOT_FINITE, UpdateStatus.NOT_FINITE),
+    ],
+)
+def test_gradients_and_their_squares_have_to_be_finite_in_what_is_kept(
+    size: float, narrow: UpdateStatus, wide: UpdateStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def huge(parameters: Any, batch: TrainingBatch, config: Any, **_: Any) -> Gradients:
         found = whole_numbers(parameters, batch, config)
-        return found._replace(gradients={n: g * 1e39 for n, g in found.gradients.items()})
+        name = "cls.predictions.bias"
+        gradient = np.full_like(found.gradients[name], size / len(found.gradients[name]))
+        return found._replace(gradients={**found.gradients, name: gradient * int(found.count)})
 
     monkeypatch.setattr("mlm_spec.training.update.objective_and_gradients", huge)
-    for precision, status in (("float32", UpdateStatus.NOT_FINITE), ("float64", UpdateStatus.OK)):
+    for precision, status in (("float32", narrow), ("bfloat16", narrow), ("float64", wide)):
         state, training = start(precision=precision)
-        assert update(state, [batch_of(3)], ENCODER, training)[1].status is status
+        after, report = update(state, [batch_of(3)], ENCODER, training)
+        assert report.status is status
+        assert all(np.isfinite(v).all() for v in after.exp_avg_sq.values())
 
 
 # From the first update to the last ---------------------------------------------------------------

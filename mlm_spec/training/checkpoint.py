@@ -197,7 +197,7 @@ def _check_tensors(
 
 
 def _natural(where: str, text: str) -> int:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,18}", text, re.ASCII):
+    if not re.fullmatch(r"0|[1-9][0-9]{0,18}", text):
         raise CheckpointError(where, repr(text)[:80], "an integer from 0 on, in digits")
     return int(text)
 

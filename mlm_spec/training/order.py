@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlm_spec.errors import InputError
 from mlm_spec.random_words import Stream, random_words, split_words
 
-__all__ = ["epoch_order", "sequences_at"]
+__all__ = ["check_integer", "epoch_order", "sequences_at"]
 
 Numbers = NDArray[np.int64]
 
@@ -41,7 +41,7 @@ def epoch_order(epoch: int, count: int, seed: int) -> Numbers:
     >>> epoch_order(0, 5, seed=1).tolist() == epoch_order(1, 5, seed=1).tolist()
     False
     """
-    number = np.arange(_integer("count", count, 1), dtype=np.uint64)
+    number = np.arange(check_integer("count", count, 1), dtype=np.uint64)
     nowhere = np.zeros(number.shape, np.uint32)
     w0, w1, _, _ = random_words(seed, epoch, split_words(number), nowhere, Stream.ORDER)
     return np.lexsort((number, w1, w0)).astype(np.int64)
@@ -72,9 +72,9 @@ def sequences_at(position: int, number: int, count: int, seed: int) -> list[tupl
     >>> [(epoch, len(part)) for epoch, part in sequences_at(3, 6, 5, seed=1)]
     [(0, 2), (1, 4)]
     """
-    here = _integer("position", position, 0)
-    end = here + _integer("number", number, 0)
-    count = _integer("count", count, 1)
+    here = check_integer("position", position, 0)
+    end = here + check_integer("number", number, 0)
+    count = check_integer("count", count, 1)
     parts = []
     while here < end:
         epoch, start = divmod(here, count)
@@ -84,7 +84,8 @@ def sequences_at(position: int, number: int, count: int, seed: int) -> list[tupl
     return parts
 
 
-def _integer(where: str, value: object, low: int) -> int:
+def check_integer(where: str, value: object, low: int) -> int:
+    """An integer from ``low`` on, NumPy's included; else `InputError`."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # what it is made to find out
     except TypeError:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_spec.training.config import Precision
+from mlm_spec.training.optimizer import global_norm
 
 __all__ = ["FIRST_LOSS_SCALE", "first_loss_scale", "is_held", "kept_dtype", "next_loss_scale"]
 
@@ -52,14 +53,19 @@ def next_loss_scale(scale: float, n: int, finite: bool, precision: Precision) ->
 
 
 def is_held(gradients: Mapping[str, NDArray[Any]], scale: float, precision: Precision) -> bool:
-    """Whether every scaled gradient is finite in the dtype that gradients have in this precision.
+    """Whether the gradients are finite in the dtypes of this precision (MLM-TRN-5).
 
-    float16 holds numbers below 65520.  bfloat16 has the range of float32.
+    That is: each entry, scaled, in the dtype that gradients have (float16 holds numbers below
+    65520; bfloat16 has the range of float32), and the sum of their squares in the dtype that is
+    kept, since a second moment has to hold them.
 
     >>> g = {"b": np.array([1.5])}
     >>> is_held(g, 65536.0, "float16"), is_held(g, 32768.0, "float16")
     (False, True)
     """
     dtype = np.float16 if precision == "float16" else kept_dtype(precision)
-    with np.errstate(over="ignore"):
-        return all(np.isfinite((g * scale).astype(dtype)).all() for g in gradients.values())
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not all(np.isfinite((g * scale).astype(dtype)).all() for g in gradients.values()):
+            return False
+        norm = np.array(global_norm(gradients)).astype(kept_dtype(precision))
+        return bool(np.isfinite(np.square(norm)))

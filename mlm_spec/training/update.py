@@ -22,6 +22,7 @@ from mlm_spec.training.gradients import Gradients, Objective, objective, objecti
 from mlm_spec.training.inputs import Fields, training_batch
 from mlm_spec.training.layers import Rounded, identity
 from mlm_spec.training.optimizer import adamw, clipped, global_norm, learning_rate
+from mlm_spec.training.order import check_integer
 from mlm_spec.training.precision import is_held, next_loss_scale
 from mlm_spec.training.state import TrainingState
 
@@ -174,7 +175,7 @@ def update(
     n = state.update + 1
     rate = learning_rate(n, training)
     masked = [training_batch(batch, encoder, policy, training.seed) for batch in micro_batches]
-    consumed = _consumed(masked) if sequences is None else sequences
+    consumed = check_integer("sequences", _shown(masked) if sequences is None else sequences, 0)
     state = replace(state, position=state.position + consumed)
     found = _attempt(state, masked, encoder, training, rounded)
     if found is None or not is_held(found.gradients, state.loss_scale, training.precision):
@@ -191,7 +192,7 @@ def update(
     return TrainingState(*moved, n, scale, state.position), report
 
 
-def _consumed(batches: Iterable[TrainingBatch]) -> int:
+def _shown(batches: Iterable[TrainingBatch]) -> int:
     return sum(count_sequences(batch.attention_mask, batch.sequence_id) for batch in batches)
 
 
