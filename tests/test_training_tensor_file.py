@@ -144,6 +144,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "one offset": (raw({"a": {**ONE, "data_offsets": [8]}}, b"\0" * 8), "at [8]; expected two"),
     "half an offset": (raw({"a": {**ONE, "data_offsets": [0, 8.0]}}, b"\0" * 8), "at [0, 8.0]"),
     "backwards": (raw({"a": {**ONE, "data_offsets": [8, 0]}}, b"\0" * 8), "a is -8 bytes long"),
+    "too long a place": (
+        raw({"a": {**ONE, "data_offsets": [0, 12]}}, b"\0" * 12),
+        "a is 12 bytes long; expected 8 bytes, F32 of shape (2,)",
+    ),
     "a huge shape": (
         raw({"a": {**ONE, "shape": [2**62, 2**62]}}, b"\0" * 8),
         "a is 8 bytes long; expected 85070591730234615865843651857942052864 bytes",
@@ -218,7 +222,9 @@ def test_what_is_no_file_is_refused(place: str, message: str, tmp_path: Path) ->
 def test_a_header_beyond_the_limit_of_the_format_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes((10**8 + 1).to_bytes(8, "little"))
     os.truncate(tmp_path / "a", 2 * 10**8)  # a hole, which takes no room
-    with pytest.raises(CheckpointError, match="header is 100000001 bytes .* at most 100000000 byt"):
+    with pytest.raises(
+        CheckpointError, match=r"header is 100000001 bytes .* at most 100000000 byt"
+    ):
         read_tensors(tmp_path / "a")
 
 
