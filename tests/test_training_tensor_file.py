@@ -66,6 +66,12 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ["x" * length for length in range(1, 9)])
+def test_tensors_begin_at_a_multiple_of_eight(name: str, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a", {name: np.ones(1)}, {})
+    assert int.from_bytes((tmp_path / "a").read_bytes()[:8], "little") % 8 == 0
+
+
 def test_the_other_implementation_reads_what_is_written(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a", tensors(), METADATA)
     found = safetensors.numpy.load_file(tmp_path / "a")
