@@ -139,7 +139,7 @@ def checksum(metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
     Source: chapter CKP.  Bound: exact.
 
     >>> checksum({}, {})[:16]
-    'd9bd7dcf2e1d5ba0'
+    '7a38905296006c57'
     """
     names = sorted(tensors)
     table = [[n, DTYPE_NAMES[tensors[n].dtype.name], list(tensors[n].shape)] for n in names]
