@@ -14,6 +14,8 @@ from mlm_spec import presets
 from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
 from mlm_spec.errors import (
     CapacityError,
+    CheckpointError,
+    ConfigError,
     DeviceError,
     DTypeError,
     EmptySelectionError,
@@ -59,6 +61,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Bernoulli",
     "CapacityError",
+    "CheckpointError",
+    "ConfigError",
     "Corruption",
     "DTypeError",
     "DeviceError",

@@ -9,10 +9,12 @@
      │   ├─ NoSupportError            every logit of a selected position is -inf
      │   ├─ ImpossibleTargetError     the target's logit is -inf at a selected position
      │   ├─ PolicyError               a masking policy that is not one
+     │   ├─ ConfigError               a configuration of training that is not one
      │   ├─ SeedError                 a seed or an epoch outside 0 .. 2**64 - 1
      │   └─ WordError                 a policy that needs words, and no word ids
      ├─ CapacityError                 more selected positions than a compiled step holds
      ├─ EmptySelectionError           a mean over no selected position
+     ├─ CheckpointError               a checkpoint that cannot be read, or written
      ├─ UndecidedError                an enclosure that the last precision does not round
      └─ DeviceError                   the device asked for is not there
 
@@ -24,6 +26,8 @@ from __future__ import annotations
 
 __all__ = [
     "CapacityError",
+    "CheckpointError",
+    "ConfigError",
     "DTypeError",
     "DeviceError",
     "EmptySelectionError",
@@ -93,6 +97,10 @@ class PolicyError(InputError):
     """A masking policy with a field that has no meaning."""
 
 
+class ConfigError(InputError):
+    """A configuration of an encoder or of its training with a field that has no meaning."""
+
+
 class SeedError(InputError):
     """A seed or an epoch that is not an integer in 0 .. 2**64 - 1."""
 
@@ -103,6 +111,10 @@ class WordError(InputError):
 
 class CapacityError(MlmSpecError):
     """More selected positions than the capacity of a compiled step.  The step had no effect."""
+
+
+class CheckpointError(MlmSpecError):
+    """A checkpoint that cannot be read, or written.  The state and older files are intact."""
 
 
 class EmptySelectionError(MlmSpecError):

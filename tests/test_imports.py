@@ -18,7 +18,13 @@ import pytest
 from checkout import FOLDERS, FRAMEWORKS
 
 BACKENDS = {"mlm_torch": {"torch"}, "mlm_jax": {"jax", "jaxlib"}}
-SHARED = ("mlm_spec.errors", "mlm_spec.policy", "mlm_spec.batch")
+SHARED = (
+    "mlm_spec.errors",
+    "mlm_spec.policy",
+    "mlm_spec.batch",
+    "mlm_spec.training.batch",
+    "mlm_spec.training.config",
+)
 SUITE_LIBRARIES = {
     "flint",
     "hypothesis",

@@ -7,6 +7,7 @@ the result types.  Arguments are taken to be valid; only selected positions are 
     softmax     one position
     scoring     logits of a batch
     layer       hidden states and an output layer
+    encoder     the encoder and the derivative of its objective, as balls around the real numbers
 
 The rounding can be decided because the real numbers are transcendental (Lindemann-Weierstrass),
 so never halfway between two floats, with these exceptions: a position with equal logits has the
