@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from mlm_jax.random_words import DROPOUT, TAG, Block, threefry4x32
 from mlm_jax.thresholds import Threshold, below
@@ -76,15 +75,11 @@ def site_keys(seed: jax.Array, update: jax.Array, *, layers: int) -> jax.Array:
 
 
 def kept_units(key: jax.Array, places: Places, width: int, rate: Fraction) -> jax.Array:
-    """Which units of hidden states stay: bool (B, T, width).
-
-    One call of Threefry decides four neighbouring channels.
-    """
-    blocks = jnp.arange(-(-width // 4), dtype=jnp.uint32)
+    """Which units of hidden states stay: bool (B, T, width)."""
+    channel = jnp.arange(width, dtype=jnp.uint32)
     low, high = (places.sequence_id[..., None, word] for word in (0, 1))
-    words = threefry4x32(_words(key), (places.position[..., None], blocks, low, high))
-    stacked = jnp.stack(lax.optimization_barrier(words), axis=-1).reshape(*places.position.shape, -1)
-    return below(stacked[..., :width], _kept(rate))
+    block = channel >> jnp.uint32(2)
+    return _stays(key, (places.position[..., None], block, low, high), channel, rate)
 
 
 def kept_probabilities(key: jax.Array, places: Places, heads: int, rate: Fraction) -> jax.Array:
@@ -96,11 +91,22 @@ def kept_probabilities(key: jax.Array, places: Places, heads: int, rate: Fractio
     head = jnp.arange(heads, dtype=jnp.uint32)[:, None, None]
     block = (head << jnp.uint32(_HEAD_BLOCKS)) + (other >> jnp.uint32(2))
     low, high = (places.sequence_id[:, None, :, None, word] for word in (0, 1))
-    words = threefry4x32(_words(key), (query, block, low, high))
-    chosen, which = words[0], other & jnp.uint32(3)
+    return _stays(key, (query, block, low, high), other, rate)
+
+
+def _stays(key: jax.Array, counter: Block, channel: jax.Array, rate: Fraction) -> jax.Array:
+    """w[c mod 4] < T(1 − p).
+
+    Four neighbouring channels compute the same four words, and each takes its own: one loop without
+    memory.  Laid out as words, XLA would compute all of them again for each place of each word.
+    """
+    words = threefry4x32((key[0], key[1], key[2], key[3]), counter)
+    chosen, which = words[0], channel & jnp.uint32(3)
     for number in (1, 2, 3):
         chosen = jnp.where(which == number, words[number], chosen)
-    return below(chosen, _kept(rate))
+    stays = 1 - rate
+    last = -(-stays.numerator * _RANGE // stays.denominator) - 1
+    return below(chosen, Threshold(np.uint32(last), np.bool_(True)))  # rate < 1, so T ≥ 1
 
 
 def keep_all(site: int, layer: jax.Array | int, values: jax.Array) -> jax.Array:
@@ -130,13 +136,3 @@ def dropper(keys: jax.Array, places: Places, hidden: Fraction, attention: Fracti
         return jnp.where(kept, values * values.dtype.type(float(1 / (1 - rate))), 0)
 
     return drop
-
-
-def _words(key: jax.Array) -> Block:
-    return key[0], key[1], key[2], key[3]
-
-
-def _kept(rate: Fraction) -> Threshold:
-    stays = 1 - rate
-    last = -(-stays.numerator * _RANGE // stays.denominator) - 1
-    return Threshold(np.uint32(last), np.bool_(True))  # rate < 1, so T ≥ 1

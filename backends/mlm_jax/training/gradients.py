@@ -43,6 +43,7 @@ class Totals(NamedTuple):
     gradients: Parameters
 
 
+@partial(jax.jit, static_argnames="gradients")
 def no_totals(parameters: Parameters, *, gradients: bool) -> Totals:
     """The totals of no micro-batch."""
     dtype = next(iter(parameters.values())).dtype

@@ -59,8 +59,12 @@ class Report(NamedTuple):
     update: jax.Array
 
 
+@jax.jit
 def mean_gradients(totals: Totals) -> Parameters:
-    """The gradient of the loss −sum / count: the one division, by the global count."""
+    """The gradient of the loss −sum / count: the one division, by the global count.
+
+    Zeros where nothing is selected.
+    """
     divisor = -jnp.maximum(totals.count, 1).astype(totals.sum.dtype)
     return {name: g / divisor for name, g in totals.gradients.items()}
 
