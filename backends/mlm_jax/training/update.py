@@ -69,7 +69,7 @@ def mean_gradients(totals: Totals) -> Parameters:
     return {name: g / divisor for name, g in totals.gradients.items()}
 
 
-@partial(jax.jit, static_argnames="scaled", donate_argnames=("state", "totals"))
+@partial(jax.jit, static_argnames="scaled", donate_argnames="state")
 def apply_totals(
     state: TrainingState, totals: Totals, rule: Rule, *, scaled: bool
 ) -> tuple[TrainingState, Report]:
@@ -77,7 +77,8 @@ def apply_totals(
 
     Parameters
     ----------
-    state, totals : their buffers are used for the result.
+    state : its buffers are used for the result.
+    totals : of all micro-batches.
     rule : of `make_rule`.
     scaled : static; whether the loss scale follows what happens (float16).
     """
@@ -92,9 +93,8 @@ def apply_totals(
     made = jnp.where(good, number, state.update)
     scale = _next_scale(state.loss_scale, status, made) if scaled else state.loss_scale
     loss = -totals.sum / jnp.maximum(totals.count, 1)
-    report = Report(loss, totals.count, jnp.where(good, norm, 0), jnp.where(good, rate, 0), status,
-                    made)  # fmt: skip
-    return TrainingState(kept, made, scale), report
+    shown = (jnp.where(good, x, 0) for x in (norm, rate))
+    return TrainingState(kept, made, scale), Report(loss, totals.count, *shown, status, made)
 
 
 def _status(totals: Totals, norm: jax.Array) -> jax.Array:
