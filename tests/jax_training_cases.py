@@ -1,4 +1,4 @@
-"""What the tests of training in JAX share: one small encoder, batches, and how they are compared."""
+"""What the tests of training in JAX share: a small encoder, batches, and how they are compared."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ from mlm_jax.training.parameters import shapes
 from mlm_spec.policy import Bernoulli, Corruption, MaskingPolicy
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 
-__all__ = ["ENCODER", "POLICY", "STILL", "TRAINING", "assert_same_state", "batch", "bound", "open_session",
-           "parameters", "tokens"]  # fmt: skip
+__all__ = [
+    "ENCODER",
+    "POLICY",
+    "STILL",
+    "TRAINING",
+    "V",
+    "assert_same_state",
+    "batch",
+    "bound",
+    "open_session",
+    "parameters",
+    "tokens",
+]
 
 V, T, PAD = 23, 10, 0
 ENCODER = EncoderConfig(
@@ -50,8 +61,9 @@ def open_session(
 ) -> Any:
     training = {**TRAINING.to_mapping(), **changes}
     held = parameters() if given is None else given
-    return PORT.session(encoder=encoder.to_mapping(), training=training, parameters=held,
-                        policy=POLICY)  # fmt: skip
+    return PORT.session(
+        encoder=encoder.to_mapping(), training=training, parameters=held, policy=POLICY
+    )
 
 
 def batch(rows: int, seed: int, real: int | None = None) -> dict[str, Any]:

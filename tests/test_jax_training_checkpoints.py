@@ -73,7 +73,7 @@ def test_sequences_are_counted_or_told(whole: Path, tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "told", shapes(ENCODER), np.float64).position == 43
 
 
-def refused(path: Path, match: str = "") -> None:
+def refused(path: Path, match: str | None = None) -> None:
     session = open_session()
     session.step([batch(3, 9)])
     before = moment(session)
@@ -82,7 +82,9 @@ def refused(path: Path, match: str = "") -> None:
     assert_same_state(moment(session), before)
 
 
-def changed(whole: Path, path: Path, change: Callable[[dict[str, Any], dict[str, str]], Any]) -> Path:
+def changed(
+    whole: Path, path: Path, change: Callable[[dict[str, Any], dict[str, str]], Any]
+) -> Path:
     with safe_open(whole, framework="numpy") as file:
         arrays, metadata = {n: file.get_tensor(n) for n in file.keys()}, file.metadata()  # noqa: SIM118
     change(arrays, metadata)

@@ -53,7 +53,10 @@ def dense_sequence(given: Any, cells: dict[str, Any]) -> jax.Array:
 
     tables = "bert.embeddings"
     words = given[f"{tables}.word_embeddings.weight"]
-    h = words[cells["inputs"]] + given[f"{tables}.position_embeddings.weight"][cells["position_ids"]]
+    h = (
+        words[cells["inputs"]]
+        + given[f"{tables}.position_embeddings.weight"][cells["position_ids"]]
+    )
     h = norm(h + given[f"{tables}.token_type_embeddings.weight"][cells["token_type_ids"]], tables)
     for number in range(ENCODER.num_hidden_layers):
         at, size = f"bert.encoder.layer.{number}", ENCODER.head_size
@@ -185,7 +188,10 @@ def test_an_id_that_is_none_is_refused(name: str, value: int) -> None:
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "missing": (lambda held: held.pop("position"), "without 'position'"),
     "unknown": (lambda held: held.update(labels=1), "with 'labels'"),
-    "padding": (lambda held: held["attention_mask"].__setitem__((0, 2), False), r"selected\[0, 2\]"),
+    "padding": (
+        lambda held: held["attention_mask"].__setitem__((0, 2), False),
+        r"selected\[0, 2\]",
+    ),
     "shape": (lambda held: held.update(targets=held["targets"][:, 1:]), "targets is of shape"),
     "both": (lambda held: held.update(tokens=held["inputs"]), "without 'eligible'"),
 }

@@ -102,7 +102,9 @@ def test_float16_halves_its_loss_scale_and_goes_on() -> None:
     assert report["status"] == UpdateStatus.NOT_FINITE
     after = moment(session)
     assert after[1].pop("loss_scale") == before[1].pop("loss_scale") / 2 == 2.0**15
-    assert_same_state((after[0], {**after[1], "loss_scale": 0}), (before[0], {**before[1], "loss_scale": 0}))
+    assert_same_state(
+        (after[0], {**after[1], "loss_scale": 0}), (before[0], {**before[1], "loss_scale": 0})
+    )
     calm = open_session(precision="float16")
     report = calm.step([batch(3, seed=1)])
     assert report["status"] == UpdateStatus.OK

@@ -15,7 +15,17 @@ import numpy as np
 
 from mlm_jax.checking import check_array, check_seed
 
-__all__ = ["DROPOUT", "RANK", "SPAN", "TAG", "TOKEN", "key_words", "random_words", "threefry4x32", "words_at"]
+__all__ = [
+    "DROPOUT",
+    "RANK",
+    "SPAN",
+    "TAG",
+    "TOKEN",
+    "key_words",
+    "random_words",
+    "threefry4x32",
+    "words_at",
+]
 
 Block = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 

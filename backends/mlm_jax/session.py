@@ -208,9 +208,7 @@ class JaxSession:
             totals = self._run([_roomy(p) for p in prepared], add, gradients)
         return totals
 
-    def _run(
-        self, prepared: list[Prepared], add: Callable[..., Totals], gradients: bool
-    ) -> Totals:
+    def _run(self, prepared: list[Prepared], add: Callable[..., Totals], gradients: bool) -> Totals:
         with self._running():
             totals = no_totals(self._state.moments.parameters, gradients=gradients)
             for batch, capacity, _ in prepared:

@@ -6,7 +6,6 @@ to wait for the device.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -18,8 +18,20 @@ import numpy as np
 from mlm_jax.random_words import DROPOUT, TAG, Block, threefry4x32
 from mlm_jax.thresholds import Threshold, below
 
-__all__ = ["ATTENTION", "EMBEDDINGS", "FEED_FORWARD", "MIXED", "Drop", "Places", "dropout_key",
-           "dropper", "keep_all", "kept_probabilities", "kept_units", "site_keys"]  # fmt: skip
+__all__ = [
+    "ATTENTION",
+    "EMBEDDINGS",
+    "FEED_FORWARD",
+    "MIXED",
+    "Drop",
+    "Places",
+    "dropout_key",
+    "dropper",
+    "keep_all",
+    "kept_probabilities",
+    "kept_units",
+    "site_keys",
+]
 
 # The sites: embeddings, probabilities of attention, output of attention, of the feed-forward.
 EMBEDDINGS, ATTENTION, MIXED, FEED_FORWARD = 0, 1, 2, 3

@@ -84,9 +84,7 @@ def selected_sum(
     return jnp.sum(log_likelihood(logits, targets, place < chosen.size))
 
 
-def _embeddings(
-    parameters: Parameters, batch: TrainingBatch, encoder: EncoderConfig
-) -> jax.Array:
+def _embeddings(parameters: Parameters, batch: TrainingBatch, encoder: EncoderConfig) -> jax.Array:
     tables = "bert.embeddings."
     rows = {
         WORDS: batch.inputs,

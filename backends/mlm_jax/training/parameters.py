@@ -15,7 +15,7 @@ import numpy as np
 from mlm_spec.errors import ConfigError, DTypeError, NotFiniteError, ShapeError
 from mlm_spec.training.config import EncoderConfig
 
-__all__ = ["LAYER", "Parameters", "WORDS", "check_parameters", "layer_names", "shapes"]
+__all__ = ["LAYER", "WORDS", "Parameters", "check_parameters", "layer_names", "shapes"]
 
 Parameters = dict[str, jax.Array]
 
