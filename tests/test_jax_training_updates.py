@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax_cases import compiled
+from jax_cases import PORT, compiled
 from jax_training_cases import (
     ENCODER,
+    POLICY,
     TRAINING,
     assert_same_state,
     batch,
@@ -21,7 +23,10 @@ from jax_training_cases import (
 )
 from mlm_jax.training.optimizer import clipped, global_norm, learning_rate, make_rule
 
+import mlm_spec
+from mlm_spec.batch import Status
 from mlm_spec.errors import InputError, PolicyError
+from mlm_spec.policy import WholeWord
 from mlm_spec.training.batch import UpdateStatus
 from mlm_spec.training.config import TrainingConfig
 
@@ -197,6 +202,25 @@ def test_what_was_handed_out_does_not_change() -> None:
     session.step([batch(3, seed=1)])
     for name, array in before[0].items():
         np.testing.assert_array_equal(array, copies[name])
+
+
+def test_more_selected_positions_than_expected_are_no_fewer() -> None:
+    """Whole rows as words: one of four, at a rate of 1/10, is beyond the room that was made."""
+    policy = replace(POLICY, selection=WholeWord("1/10"))
+    held = {n: np.repeat(x, 30, axis=1) for n, x in tokens(4, seed=1).items() if np.ndim(x)}
+    held["tokens"][:] = 9
+    held["eligible"][:] = held["attention_mask"][:] = True
+    held["position"][:] = np.arange(300)
+    held["word_id"] = np.zeros((4, 300), np.int32)
+    fields = [held[n] for n in ("tokens", "sequence_id", "position", "word_id", "eligible")]
+    masked = (mlm_spec.mask(*fields, policy, TRAINING.seed, epoch) for epoch in range(20))
+    held["epoch"] = [int(batch.selected.sum()) for batch in masked].index(300)
+    mappings = ENCODER.to_mapping(), TRAINING.to_mapping()
+    session = PORT.session(*mappings, parameters(), policy)
+    assert int(session.submit([held]).status) == Status.OVERFLOW
+    report = session.step([held])
+    assert (report["status"], report["count"], report["update"]) == (Status.OK, 300, 1)
+    assert session.gradients([held])["count"] == 300
 
 
 def test_tokens_need_a_policy_and_an_epoch() -> None:

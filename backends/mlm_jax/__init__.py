@@ -2,7 +2,8 @@
 
 Pure functions for compiled training steps (`mask_step`, `log_likelihood_sum`,
 `head_log_likelihood_sum`, `loss_sum`, `score_step`, `head_step`), checked functions that raise
-(`mask`, `score`, `head`, `loss`), `JaxSession` for training, and `JaxPort` for the conformance suite.
+(`mask`, `score`, `head`, `loss`), `JaxSession` for training, and `JaxPort` for the conformance
+suite.
 """
 
 from __future__ import annotations

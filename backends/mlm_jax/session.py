@@ -53,8 +53,9 @@ class JaxSession:
 
     Notes
     -----
-    A batch is a mapping of the fields of `mlm_spec.training.batch.TrainingBatch`.  A batch of tokens
-    has tokens, word_id (or none), eligible and epoch in place of inputs, targets and selected.
+    A batch is a mapping of the fields of `mlm_spec.training.batch.TrainingBatch`.  A batch of
+    tokens has tokens, word_id (or none), eligible and epoch in place of inputs, targets and
+    selected.
     """
 
     def __init__(

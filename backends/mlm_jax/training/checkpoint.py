@@ -1,8 +1,8 @@
 """Checkpoints: one safetensors file that is whole, or is refused (chapter CKP).
 
-A checkpoint is plain data: names, arrays, text.  It is written beside its place and moved there when
-it is on the disk, so a crash leaves the older one; it carries a checksum of all of it, so one that
-is damaged is never loaded.
+A checkpoint is plain data: names, arrays, text.  It is written beside its place and moved there
+when it is on the disk, so a crash leaves the older one; it carries a checksum of all of it, so one
+that is damaged is never loaded.
 """
 
 from __future__ import annotations

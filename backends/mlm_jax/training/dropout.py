@@ -1,7 +1,8 @@
 """Which units an update drops: functions of (seed, update, layer, site, sequence, position).
 
 No generator has a state here, and nothing is a function of the batch: the same units are dropped
-at any split into micro-batches, in any order of the rows, and packed or not (chapter RNG, stream 3).
+at any split into micro-batches, in any order of the rows, and packed or not (stream 3 of chapter
+RNG).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The encoder: BERT with layers normalised last, and the head down to log-likelihoods (chapter ENC).
+"""The encoder, BERT with layers normalised last, and the head on it (chapter ENC).
 
 Pure functions of parameters and a batch.  The layers are one `lax.scan` over stacked parameters, so
 the size of a program does not grow with their number.
