@@ -31,6 +31,7 @@ The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` show
 from __future__ import annotations
 
 from mlm_torch.compiled import compile_mask
+from mlm_torch.encoder import Layout, MaskedLanguageModel, layout_of
 from mlm_torch.head import (
     HeadStep,
     head,
@@ -52,16 +53,22 @@ from mlm_torch.objective import (
 from mlm_torch.places import sequence_words
 from mlm_torch.random_words import make_key, random_words
 from mlm_torch.status import raise_for_status
+from mlm_torch.update import MicroBatch, Updater
 
 __all__ = [
     "HeadStep",
+    "Layout",
     "MaskStep",
+    "MaskedLanguageModel",
+    "MicroBatch",
     "ScoreStep",
     "StepSum",
+    "Updater",
     "compile_mask",
     "head",
     "head_log_likelihood_sum",
     "head_step",
+    "layout_of",
     "log_likelihood_sum",
     "loss",
     "make_key",

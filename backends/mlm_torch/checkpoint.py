@@ -83,7 +83,9 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint, told: Configurati
             beside.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: str | Path, told: Configuration, like: Mapping[str, Tensor]) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, told: Configuration, like: Mapping[str, Tensor]
+) -> Checkpoint:
     """Read a checkpoint of the same run.
 
     Parameters
@@ -109,7 +111,9 @@ def read_checkpoint(path: str | Path, told: Configuration, like: Mapping[str, Te
     rest = {name: text for name, text in metadata.items() if name != "sha256"}
     found = _checksum(rest, tensors)
     if found != metadata["sha256"]:
-        raise CheckpointError(f"{where}: sha256", found, f"{metadata['sha256']!r}, that of the file")
+        raise CheckpointError(
+            f"{where}: sha256", found, f"{metadata['sha256']!r}, that of the file"
+        )
     update, position = (_whole(where, name, metadata[name]) for name in _NUMBERS)
     return Checkpoint(tensors, update, _scale(where, metadata["loss_scale"]), position)
 
@@ -128,7 +132,9 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 def _check_metadata(where: Path, metadata: dict[str, str]) -> dict[str, str]:
     kind = metadata.get("format", "missing")
     if kind != _FORMAT:
-        newer = ", which this version reads; another one wrote it" if kind.startswith(_FAMILY) else ""
+        newer = (
+            ", which this version reads; another one wrote it" if kind.startswith(_FAMILY) else ""
+        )
         raise CheckpointError(f"{where}: format", repr(kind)[:80], f"{_FORMAT!r}{newer}")
     if metadata.keys() != _KEYS:
         got = ", ".join(sorted(metadata))[:200]

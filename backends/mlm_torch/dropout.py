@@ -63,11 +63,11 @@ class KeyGrid(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """What is needed to drop units of one micro-batch.
+    """What is needed to drop units of one micro-batch in one layer.
 
     Attributes
     ----------
-    keys : int32 (layers, 4, 4), from `dropout_keys`.
+    keys : int32 (4, 4), those of one layer, from `dropout_keys`.
     places : of the positions, int32 bits.
     grid : of the attention's keys; None where attention probabilities are not dropped.
     """
@@ -80,14 +80,14 @@ class Dropout(NamedTuple):
         """The same for some positions, given by their flat places (N,)."""
         return self._replace(places=Places(*(gather_values(x, index) for x in self.places)))
 
-    def units(self, values: Tensor, site: Site, layer: int, p: Fraction) -> Tensor:
+    def units(self, values: Tensor, site: Site, p: Fraction) -> Tensor:
         """Drop units of values (…, d), one row of them a place."""
-        key = self.keys[layer, site]
-        return scaled(values, dropout_keep(key, self.places, values.shape[-1], p), p)
+        kept = dropout_keep(self.keys[site], self.places, values.shape[-1], p)
+        return scaled(values, kept, p)
 
-    def probabilities(self, values: Tensor, layer: int, p: Fraction) -> Tensor:
+    def probabilities(self, values: Tensor, p: Fraction) -> Tensor:
         """Drop attention probabilities (B, heads, T, T)."""
-        key = self.keys[layer, Site.ATTENTION]
+        key = self.keys[Site.ATTENTION]
         return scaled(values, _attention_keep(key, self.places, self.grid, values.shape[1], p), p)
 
 
@@ -166,9 +166,7 @@ def find_key_grid(position: Tensor) -> KeyGrid:
     return KeyGrid(blocks, 4 * which + (position & 3))
 
 
-def _attention_keep(
-    key: Tensor, places: Places, grid: KeyGrid, heads: int, p: Fraction
-) -> Tensor:
+def _attention_keep(key: Tensor, places: Places, grid: KeyGrid, heads: int, p: Fraction) -> Tensor:
     """Which probabilities are kept: a query's place, and the channel head · 2²⁴ + key position."""
     rows, columns = places.position.shape
     base = torch.arange(heads, dtype=torch.int32, device=key.device) * (_HEAD // 4)

@@ -86,7 +86,7 @@ class MaskedLanguageModel(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        layers = [_Layer(config, i) for i in range(config.num_hidden_layers)]
+        layers = [_Layer(config) for _ in range(config.num_hidden_layers)]
         encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
         self.bert = nn.ModuleDict({"embeddings": _Embeddings(config), "encoder": encoder})
         self.cls = nn.ModuleDict({"predictions": _Predictions(config)})
@@ -101,6 +101,19 @@ class MaskedLanguageModel(nn.Module):
             else:
                 parameter.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
 
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Have `torch.compile` make programs of the embeddings, of a layer, and of the head.
+
+        All layers share theirs, but for the last, which goes on with selected positions only.  So
+        the time it takes does not grow with their number.
+        """
+        for part in (
+            self.bert["embeddings"],
+            *self.bert["encoder"]["layer"],
+            self.cls["predictions"],
+        ):
+            part.compile(fullgraph=True, backend=backend)
+
     def forward(
         self,
         batch: TrainingBatch,
@@ -111,7 +124,7 @@ class MaskedLanguageModel(nn.Module):
     ) -> StepSum:
         """The sum of log-likelihoods of a micro-batch, differentiable, and what was found.
 
-        Static shapes and no synchronisation, so that it can be compiled.
+        Static shapes and no synchronisation with the host.
 
         Parameters
         ----------
@@ -155,15 +168,16 @@ class MaskedLanguageModel(nn.Module):
         index: Tensor | None,
     ) -> list[Tensor]:
         """h⁰ … h^L; with ``index`` the last one only at these flat places, (N, d)."""
-        dropout = None
-        if run is not None:
-            keys = dropout_keys(run, self.config.num_hidden_layers)
-            dropout = Dropout(keys, layout.places, layout.grid)
-        states = [self.bert["embeddings"](batch, dtype, dropout)]
         layers = self.bert["encoder"]["layer"]
-        for layer in layers:
-            last = index if layer is layers[-1] else None
-            states.append(layer(states[-1], layout, dropout, last))
+        keys = None if run is None else dropout_keys(run, len(layers))
+
+        def dropout(number: int) -> Dropout | None:
+            return None if keys is None else Dropout(keys[number], layout.places, layout.grid)
+
+        states = [self.bert["embeddings"](batch, dtype, dropout(0))]
+        for number, layer in enumerate(layers):
+            last = index if number == len(layers) - 1 else None
+            states.append(layer(states[-1], layout, dropout(number), last))
         if index is not None and not len(layers):
             states.append(gather(states[-1], index))
         return states
@@ -187,17 +201,17 @@ class _Embeddings(nn.Module):
         summed = summed + self.token_type_embeddings(batch.token_type_ids)
         states = self.LayerNorm(summed).to(dtype)
         if dropout is not None and self.p:
-            states = dropout.units(states, Site.EMBEDDINGS, 0, self.p)
+            states = dropout.units(states, Site.EMBEDDINGS, self.p)
         return states
 
 
 class _Layer(nn.Module):
     """a = LN(h + D₂(attention(h)));  h' = LN(a + D₃(W₂·gelu(W₁·a)))."""
 
-    def __init__(self, config: EncoderConfig, number: int) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         width, inner, epsilon = config.hidden_size, config.intermediate_size, config.layer_norm_eps
-        self.number, self.heads = number, config.num_attention_heads
+        self.heads = config.num_attention_heads
         self.p, self.attention_p = config.hidden_dropout, config.attention_dropout
 
         def output(size: int) -> nn.ModuleDict:
@@ -227,7 +241,7 @@ class _Layer(nn.Module):
         if dropout is not None and self.attention_p:
 
             def drop(values: Tensor) -> Tensor:
-                return dropout.probabilities(values, self.number, self.attention_p)
+                return dropout.probabilities(values, self.attention_p)
 
         context = merge_heads(attend(*heads, layout.visible, drop))
         if layout.real is None:
@@ -244,7 +258,7 @@ class _Layer(nn.Module):
     ) -> Tensor:
         added = _linear(values, output["dense"])
         if dropout is not None and self.p:
-            added = dropout.units(added, site, self.number, self.p)
+            added = dropout.units(added, site, self.p)
         return _normalised(states + added, output["LayerNorm"])
 
 

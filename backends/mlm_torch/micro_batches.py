@@ -97,7 +97,9 @@ def _check_names(tensors: Mapping[str, Any], masked: bool) -> None:
         raise InputError("batch", "with " + ", ".join(unknown), "only " + ", ".join(allowed))
 
 
-def _check_masked(tensors: Mapping[str, Any], shape: tuple[int, ...], config: EncoderConfig) -> None:
+def _check_masked(
+    tensors: Mapping[str, Any], shape: tuple[int, ...], config: EncoderConfig
+) -> None:
     check_tensor("targets", tensors["targets"], shape, IDS)
     check_tensor("selected", tensors["selected"], shape, (torch.bool,))
     check_ids("inputs", tensors["inputs"], config.vocab_size)
@@ -114,12 +116,12 @@ def _read_tokens(
     if policy is None:
         raise PolicyError("policy", None, "a MaskingPolicy, since the batch has tokens")
     if policy.vocab_size != config.vocab_size:
-        raise PolicyError("policy.vocab_size", policy.vocab_size, f"{config.vocab_size}, the model's")
+        raise PolicyError(
+            "policy.vocab_size", policy.vocab_size, f"{config.vocab_size}, the model's"
+        )
     words = tensors.get("word_id")
     able = tensors["eligible"]
-    check_batch(
-        tensors["tokens"], tensors["sequence_id"], tensors["position"], words, able, policy
-    )
+    check_batch(tensors["tokens"], tensors["sequence_id"], tensors["position"], words, able, policy)
     check_ids("tokens", tensors["tokens"], config.vocab_size)
     make_key(0, tensors["epoch"])  # an epoch that is none is refused here
     special = find_special(tensors["tokens"], policy, tables_for(policy, able.device))
@@ -158,9 +160,7 @@ def on_device(
         tokens, words, able = (None if x is None else _to(x, device) for x in given.tokens[:3])
         key = make_key(seed, given.tokens.epoch, device)
         found = mask_step(tokens, moved.sequence_id, moved.position, words, able, policy, key)
-        moved = moved._replace(
-            inputs=found.inputs, targets=found.targets, selected=found.selected
-        )
+        moved = moved._replace(inputs=found.inputs, targets=found.targets, selected=found.selected)
     layout = layout_of(moved, whole=given.whole)
     if host is not None:
         layout = layout._replace(grid=type(host)(*(_to(x, device) for x in host)))

@@ -41,7 +41,7 @@ class Session:
     parameters : float arrays by name, all those of the encoder.
     device : where it runs.
     as_tensor : from an array of the caller to a tensor of the host.
-    compiled : whether the objective goes through `torch.compile`; a text names its backend.
+    compiled : the backend of `torch.compile` for the parts of the model, or None.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class Session:
         parameters: Arrays,
         device: torch.device,
         as_tensor: AsTensor,
-        compiled: bool | str = False,
+        compiled: str | None = None,
     ) -> None:
         if told.policy is not None and not isinstance(told.policy, MaskingPolicy):
-            raise PolicyError("policy", f"a {type(told.policy).__name__}", "a MaskingPolicy or None")
+            raise PolicyError(
+                "policy", f"a {type(told.policy).__name__}", "a MaskingPolicy or None"
+            )
         self._told, self._device, self._as_tensor = told, device, as_tensor
         kept = KEPT[told.training.precision]
         with torch.device("meta"):
@@ -61,7 +63,9 @@ class Session:
         given = _checked(parameters, model.state_dict(), as_tensor)
         model = model.to(kept).to_empty(device=device)
         model.load_state_dict(given)
-        self._updater = Updater(model, told.training, compiled)
+        if compiled is not None:
+            model.compile_parts(compiled)
+        self._updater = Updater(model, told.training)
         self._position, self._share = 0, 4
 
     def evaluate(self, batches: Iterable[Fields]) -> dict[str, Any]:
@@ -195,9 +199,7 @@ class Session:
         """
         training, encoder = self._told.training, self._told.encoder
         grid = bool(encoder.attention_dropout)
-        batch, layout = on_device(
-            given, self._device, self._told.policy, training.seed, grid
-        )
+        batch, layout = on_device(given, self._device, self._told.policy, training.seed, grid)
         room = given.count
         if room is None and self._device.type == "cpu":
             room = int(batch.selected.sum())

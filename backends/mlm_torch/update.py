@@ -6,7 +6,7 @@ What was found stays on the device, and the update is made or not there: nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from mlm_spec.training.batch import TrainingBatch, UpdateStatus
 from mlm_spec.training.config import TrainingConfig
 from mlm_torch.dropout import run_key
 from mlm_torch.encoder import Layout, MaskedLanguageModel
-from mlm_torch.objective import StepSum
 from mlm_torch.optimizer import (
     clip,
     learning_rate,
@@ -38,8 +37,6 @@ KEPT = {name: torch.float64 if name == "float64" else torch.float32 for name in 
 
 _FIRST_SCALE, _SMALLEST_SCALE, _LARGEST_SCALE = 2.0**16, 1.0, 2.0**32
 _GOOD_UPDATES = 2000  # between two doublings of the scale
-
-Objective = Callable[..., StepSum]
 
 
 class MicroBatch(NamedTuple):
@@ -86,22 +83,15 @@ class Updater:
     ----------
     model : its parameters in the dtype in which they are kept.
     config : how it is updated.
-    compiled : whether the objective goes through `torch.compile`.
     """
 
-    def __init__(
-        self, model: MaskedLanguageModel, config: TrainingConfig, compiled: bool | str = False
-    ) -> None:
+    def __init__(self, model: MaskedLanguageModel, config: TrainingConfig) -> None:
         self.model, self.config = model, config
         self.optimizer = make_optimizer(model.parameters(), config)
         device = next(model.parameters()).device
         self.update_count = torch.zeros((), dtype=torch.int64, device=device)
         first = _FIRST_SCALE if config.precision == "float16" else 1.0
         self.loss_scale = torch.tensor(first, dtype=torch.float64, device=device)
-        self._objective: Objective = model
-        if compiled:
-            backend = compiled if isinstance(compiled, str) else "inductor"
-            self._objective = torch.compile(model, fullgraph=True, backend=backend)
 
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> Totals:
@@ -179,7 +169,7 @@ class Updater:
         count = sum((given.batch.selected.sum() for given in micro_batches), start=zero)
         upstream, dtype = self._upstream(count), COMPUTE[self.config.precision]
         for batch, layout, capacity in micro_batches:
-            found = self._objective(batch, layout, capacity, dtype, run)
+            found = self.model(batch, layout, capacity, dtype, run)
             if backward:
                 (found.sum * upstream).backward()
             summed = summed + found.sum.detach().double()
