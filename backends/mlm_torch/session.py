@@ -234,7 +234,7 @@ def _checked(given: object, wanted: Mapping[str, Tensor], as_tensor: AsTensor) -
 
 def _array(tensor: Tensor) -> Array:
     """A copy as an array."""
-    return np.array(tensor.detach().cpu())
+    return tensor.detach().cpu().numpy().copy()
 
 
 def _sum_and_count(totals: Totals) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mlm_torch.optimizer import (
     step_unless,
 )
 
-__all__ = ["COMPUTE", "KEPT", "MicroBatch", "Totals", "Updater", "UpdateReport"]
+__all__ = ["COMPUTE", "KEPT", "MicroBatch", "Totals", "UpdateReport", "Updater"]
 
 COMPUTE = {
     "float64": torch.float64,
