@@ -30,7 +30,9 @@ def trained(updates: int = 2, **training: Any) -> Any:
 
 def contents(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     with safe_open(path, "np") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())
+        return dict(
+            zip(file.keys(), map(file.get_tensor, file.keys()), strict=True)
+        ), file.metadata()
 
 
 def refused(path: Path) -> str:
@@ -161,8 +163,8 @@ def test_numbers_that_are_none_are_refused_even_with_a_right_checksum(
     path = tmp_path / "run"
     trained().save(path)
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        metadata = dict(file.metadata())
+        tensors = dict(zip(file.keys(), map(file.get_tensor, file.keys()), strict=True))
+        metadata = file.metadata()
     del metadata["sha256"]
     metadata[key] = text
     metadata["sha256"] = checkpoint._checksum(metadata, tensors)

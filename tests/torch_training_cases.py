@@ -69,7 +69,7 @@ _U = 2.0**-53
 
 
 def parameters_of(encoder: Mapping[str, Any] = ENCODER, seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights large enough for attention and GELU to bend, biases and LayerNorms off their start."""
+    """Weights large enough for attention and GELU to bend, biases and norms off their start."""
     draw = np.random.default_rng(seed)
     with torch.device("meta"):
         model = MaskedLanguageModel(EncoderConfig.from_mapping(encoder))

@@ -17,13 +17,16 @@ Tensors in, tensors out, on the device of the arguments::
         hidden, decoder.weight, decoder.bias, batch.targets, batch.selected)
     (-mlm_torch.mean(total, count)).backward()
 
-Three families:
+Four families:
 
 * *checked* and with gradients in hand: `mask`, `score`, `head`, `loss`;
 * *differentiable*: `log_likelihood_sum`, `head_log_likelihood_sum`, `mean_loss`;
 * *steps*, for `torch.compile`, which return a status instead of raising: `mask_step`,
   `score_step`, `head_step`, `step_log_likelihood_sum`, `step_head_log_likelihood_sum`, and
-  `raise_for_status` for afterwards.  `compile_mask` makes a fast masker of one policy.
+  `raise_for_status` for afterwards.  `compile_mask` makes a fast masker of one policy;
+* *training*: `MaskedLanguageModel`, an `nn.Module` whose forward is the objective of a batch laid
+  out by `layout_of`, and `Updater`, which makes one update of it from `MicroBatch` tuples.
+  `TorchPort.session` is the same for arrays, with checkpoints.
 
 The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` shows how well.
 """

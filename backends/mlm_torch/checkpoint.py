@@ -76,6 +76,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint, told: Configurati
         beside = where.with_name(f".{where.name}.{secrets.token_hex(8)}.tmp")
         try:
             save_file(checkpoint.tensors, beside, metadata)
+            _put_in_order(beside)
             _flush(beside)
             os.replace(beside, where)
             _flush(where.parent)
@@ -201,6 +202,20 @@ def _file_errors(where: Path, expected: str) -> Any:
         yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(str(where), f"not usable ({error})"[:300], expected) from error
+
+
+def _put_in_order(path: Path) -> None:
+    """Sort the texts of the header, which safetensors writes in a random order.
+
+    So equal runs have equal files, byte for byte.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        # The same content in the same form has the same length; spaces are the format's own end.
+        file.write(json.dumps(header, separators=(",", ":")).encode("ascii").ljust(size))
 
 
 def _remove_leftovers(where: Path) -> None:

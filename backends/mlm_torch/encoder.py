@@ -54,6 +54,8 @@ def layout_of(batch: TrainingBatch, *, whole: bool = False, grid: bool = False) 
     batch : on any device.
     whole : the caller knows that each row is one sequence without padding.
     grid : share calls of the generator among attention's keys; waits for the device.
+
+    Source: chapter ENC.  Bound: exact.
     """
     places = find_places(batch.sequence_id, batch.position)
     keys = find_key_grid(places.position) if grid else None
