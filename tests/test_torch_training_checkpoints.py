@@ -13,8 +13,14 @@ import pytest
 from mlm_torch import checkpoint
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from test_torch_training_updates import assert_same, everything
-from torch_training_cases import ENCODER, batch_of, parameters_of, session_of
+from torch_training_cases import (
+    ENCODER,
+    assert_same,
+    batch_of,
+    everything,
+    parameters_of,
+    session_of,
+)
 
 from mlm_spec.errors import CheckpointError
 

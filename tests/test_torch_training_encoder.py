@@ -17,14 +17,12 @@ from torch_training_cases import (
     ENCODER,
     TRAINING,
     batch_of,
-    dense,
-    kept,
     parameters_of,
-    relative_bound,
     session_of,
     split_rows,
     unpacked,
 )
+from torch_training_formula import dense, kept, relative_bound
 
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
@@ -34,6 +32,10 @@ NO_DROPOUT = ENCODER | {"hidden_dropout": 0, "attention_dropout": 0}
 
 def tensors_of(batch: dict[str, np.ndarray]) -> TrainingBatch:
     return TrainingBatch(**{name: as_tensor(name, x) for name, x in batch.items()})
+
+
+def run_of(seed: int, update: int) -> torch.Tensor:
+    return dropout.run_key(mlm_torch.make_key(seed, 0)[:2], torch.tensor(update))
 
 
 @pytest.mark.parametrize(
@@ -119,20 +121,20 @@ def test_a_row_that_is_all_padding_is_allowed_and_does_nothing() -> None:
 def test_dropped_units_are_those_of_the_stream_one_word_at_a_time() -> None:
     batch, update, p = batch_of(4), 2**32 + 5, Fraction(2, 5)
     places = layout_of(tensors_of(batch)).places
-    run = dropout.run_key(TRAINING["seed"], torch.tensor(5))
+    run = run_of(TRAINING["seed"], 5)
     keys = dropout.dropout_keys(run, 3)
     for layer, site in ((0, 0), (2, 2), (1, 3)):
         got = dropout.dropout_keep(keys[layer, site], places, 7, p)
         for row, column in ((0, 0), (1, 13), (2, 6)):
             want = kept(5, site, layer, batch, row, column, range(7), p)
             assert got[row, column].tolist() == want.tolist()
-    far = dropout.run_key(TRAINING["seed"], torch.tensor(update))
+    far = run_of(TRAINING["seed"], update)
     assert far.view(torch.uint32).tolist()[2:] == [5, 1]
 
 
 def test_dropped_units_depend_on_no_batch_order_or_padding() -> None:
     places = layout_of(tensors_of(batch_of(4))).places
-    key = dropout.dropout_keys(dropout.run_key(1, torch.tensor(1)), 1)[0, 0]
+    key = dropout.dropout_keys(run_of(1, 1), 1)[0, 0]
     whole = dropout.dropout_keep(key, places, 12, Fraction(1, 2))
     order = torch.tensor([2, 0])
     some = type(places)(*(part[order][:, 3:9] for part in places))
@@ -141,7 +143,7 @@ def test_dropped_units_depend_on_no_batch_order_or_padding() -> None:
 
 def test_a_large_batch_drops_what_its_blocks_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     places = layout_of(tensors_of(batch_of(4))).places
-    key = dropout.dropout_keys(dropout.run_key(1, torch.tensor(1)), 1)[0, 0]
+    key = dropout.dropout_keys(run_of(1, 1), 1)[0, 0]
     whole = dropout.dropout_keep(key, places, 10, Fraction(1, 2))
     monkeypatch.setattr(dropout, "_BLOCK", 8)
     assert torch.equal(dropout.dropout_keep(key, places, 10, Fraction(1, 2)), whole)
@@ -177,7 +179,7 @@ def test_compiled_parts_compute_the_same() -> None:
         model.load_state_dict({name: torch.tensor(x) for name, x in parameters.items()})
         if backend:
             model.compile_parts(backend)
-        run = dropout.run_key(3, torch.tensor(1))
+        run = run_of(3, 1)
         result = model(batch, layout_of(batch, grid=True), 20, torch.float64, run)
         result.sum.backward()
         found.append([result.sum, *(x.grad for x in model.parameters())])

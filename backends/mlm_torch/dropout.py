@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mlm_torch.gathering import gather_values
 from mlm_torch.places import Places
-from mlm_torch.random_words import STREAM_DROPOUT, below, counter_words, make_key, words
+from mlm_torch.random_words import STREAM_DROPOUT, below, counter_words, words
 from mlm_torch.thresholds import threshold
 
 __all__ = [
@@ -91,13 +91,16 @@ class Dropout(NamedTuple):
         return scaled(values, _attention_keep(key, self.places, self.grid, values.shape[1], p), p)
 
 
-def run_key(seed: int, update: Tensor) -> Tensor:
-    """(seed_lo, seed_hi, update_lo, update_hi), int32 bits; the update is an int64 scalar.
+def run_key(seed: Tensor, update: Tensor) -> Tensor:
+    """(seed_lo, seed_hi, update_lo, update_hi), int32 bits.
 
-    It is not read, so nothing waits for the device.
+    Parameters
+    ----------
+    seed : int32 (2,), the first half of a key from `make_key`.
+    update : int64 scalar, which is not read, so nothing waits for the device.
     """
     number = update.reshape(1).view(torch.int32)  # the low word first, as in memory
-    return torch.cat((make_key(seed, 0, update.device)[:2], number))
+    return torch.cat((seed, number))
 
 
 def dropout_keys(run: Tensor, layers: int) -> Tensor:

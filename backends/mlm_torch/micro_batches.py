@@ -158,7 +158,7 @@ def on_device(
     moved = TrainingBatch(*(None if x is None else _to(x, device) for x in given.batch))
     if given.tokens is not None:
         tokens, words, able = (None if x is None else _to(x, device) for x in given.tokens[:3])
-        key = make_key(seed, given.tokens.epoch, device)
+        key = _to(make_key(seed, given.tokens.epoch), device)
         found = mask_step(tokens, moved.sequence_id, moved.position, words, able, policy, key)
         moved = moved._replace(inputs=found.inputs, targets=found.targets, selected=found.selected)
     layout = layout_of(moved, whole=given.whole)

@@ -66,7 +66,7 @@ class Session:
         if compiled is not None:
             model.compile_parts(compiled)
         self._updater = Updater(model, told.training)
-        self._position, self._share = 0, 4
+        self._made, self._position, self._share = 0, 0, 4
 
     def evaluate(self, batches: Iterable[Fields]) -> dict[str, Any]:
         """Sum (nats) and count over all batches, without dropout."""
@@ -103,7 +103,9 @@ class Session:
         given = self._read(batches)
         report = self._with_room(given, self._updater.update, lambda found: found)
         self._position += sum(map(count_sequences, given)) if sequences is None else sequences
-        return _read_report(report)
+        found = _read_report(report)
+        self._made = found["update"]
+        return found
 
     def parameters(self) -> dict[str, Array]:
         """Copies of the parameters by name."""
@@ -111,7 +113,7 @@ class Session:
 
     def state(self) -> dict[str, Any]:
         """All of the state but the parameters."""
-        found: dict[str, Any] = {"update": self._update, "loss_scale": self._loss_scale}
+        found: dict[str, Any] = {"update": self._made, "loss_scale": self._loss_scale}
         groups: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
         for name, parameter in self._updater.model.named_parameters():
             for group, moment in zip(
@@ -123,7 +125,7 @@ class Session:
     def save(self, path: str | Path) -> None:
         """Write a checkpoint, whole or not at all; else `CheckpointError`."""
         tensors = {name: x.cpu().contiguous() for name, x in self._tensors().items()}
-        state = Checkpoint(tensors, self._update, self._loss_scale, self._position)
+        state = Checkpoint(tensors, self._made, self._loss_scale, self._position)
         write_checkpoint(path, state, self._told)
 
     @torch.no_grad()
@@ -138,11 +140,7 @@ class Session:
         updater.loss_scale.fill_(found.loss_scale)
         for state in updater.optimizer.state.values():
             state["step"].fill_(found.update)
-        self._position = found.position
-
-    @property
-    def _update(self) -> int:
-        return int(self._updater.update_count)
+        self._made, self._position = found.update, found.position
 
     @property
     def _loss_scale(self) -> float:
@@ -157,7 +155,7 @@ class Session:
         return found
 
     def _check_not_over(self) -> None:
-        config, number = self._told.training, self._update + 1
+        config, number = self._told.training, self._made + 1
         if config.schedule == "linear" and number > config.total_updates:
             raise InputError("update", number, f"in 1..{config.total_updates}, the total_updates")
 

@@ -24,6 +24,7 @@ from mlm_torch.optimizer import (
     mean_gradients,
     step_unless,
 )
+from mlm_torch.random_words import make_key
 
 __all__ = ["COMPUTE", "KEPT", "MicroBatch", "Totals", "UpdateReport", "Updater"]
 
@@ -90,6 +91,8 @@ class Updater:
         self.optimizer = make_optimizer(model.parameters(), config)
         device = next(model.parameters()).device
         self.update_count = torch.zeros((), dtype=torch.int64, device=device)
+        # Made once: a new tensor with numbers of the host waits for the device.
+        self._seed = make_key(config.seed, 0, device)[:2]
         first = _FIRST_SCALE if config.precision == "float16" else 1.0
         self.loss_scale = torch.tensor(first, dtype=torch.float64, device=device)
 
@@ -153,7 +156,7 @@ class Updater:
     def _accumulated(self, micro_batches: Sequence[MicroBatch]) -> tuple[Totals, list[Tensor]]:
         """The totals, and the gradients of the sum times `_upstream`."""
         self.optimizer.zero_grad()
-        run = run_key(self.config.seed, self.update_count + 1)
+        run = run_key(self._seed, self.update_count + 1)
         totals = self._totals(micro_batches, run, backward=True)
         parameters = list(self.model.parameters())
         for parameter in parameters:
