@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from checkout import FOLDERS, FRAMEWORKS
 
-BACKENDS = {"mlm_torch": {"torch", "safetensors"}, "mlm_jax": {"jax", "jaxlib"}}
+BACKENDS = {"mlm_torch": {"torch"}, "mlm_jax": {"jax", "jaxlib"}}
 SHARED = (
     "mlm_spec.errors",
     "mlm_spec.policy",
