@@ -184,9 +184,11 @@ SESSION: Mapping[str, Port] = MappingProxyType(
     {
         "session.evaluate": _port("session batches", "sum count"),
         "session.gradients": _port("session batches", "sum count gradients/"),
-        "session.step": _port("session batches", "loss? count norm? learning_rate? status update"),
+        "session.step": _port(
+            "session batches sequences?", "loss? count norm? learning_rate? status update"
+        ),
         "session.parameters": _port("session", answers="names"),
-        "session.state": _port("session", "update exp_avg/ exp_avg_sq/ loss_scale"),
+        "session.state": _port("session", "update exp_avg/ exp_avg_sq/ loss_scale position?"),
         "session.save": _port("session path", answers="nothing"),
         "session.load": _port("session path", answers="nothing"),
         "session.close": _port("session", answers="nothing"),
