@@ -36,6 +36,7 @@ SPLITS = ("one", "even", "uneven", "one of none")
 DROPOUTS = {"none": ("0", "0"), "hidden": ("1/10", "0"), "everywhere": ("1/8", "1/5")}
 #: L, d, H, V, F.
 SIZES = ((0, 8, 1, 20, 8), (1, 8, 2, 31, 16), (2, 16, 4, 40, 24), (2, 32, 4, 100, 64))
+SPREAD = 0.3
 _POSITIONS = 24
 _TYPES = 2
 
@@ -201,11 +202,11 @@ def _parameters(rng: np.random.Generator, encoder: EncoderConfig) -> dict[str, A
     for name, shape in shapes(encoder).items():
         drawn = rng.normal(size=shape)
         if name.endswith("LayerNorm.weight"):
-            found[name] = 1.0 + 0.2 * drawn
+            found[name] = 1.0 + 0.1 * drawn
         elif len(shape) == 1:
             found[name] = 0.2 * drawn
         else:
-            found[name] = drawn * (0.5 if "embeddings" in name else 0.5 / np.sqrt(shape[1]))
+            found[name] = drawn * (0.2 if "embeddings" in name else SPREAD / np.sqrt(shape[1]))
     return found
 
 

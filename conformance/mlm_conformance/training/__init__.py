@@ -8,7 +8,7 @@ this is also what the reference is checked against.
 
 from __future__ import annotations
 
-from mlm_conformance.training.balls import Ball, Rounding, exact
+from mlm_conformance.training.balls import Ball, Rounding, exact, rounding
 from mlm_conformance.training.names import decays, shapes
 from mlm_conformance.training.objective import Objective, evaluated, objective
 from mlm_conformance.training.update import Updated, learning_rate, updated
@@ -23,6 +23,7 @@ __all__ = [
     "exact",
     "learning_rate",
     "objective",
+    "rounding",
     "shapes",
     "updated",
 ]
