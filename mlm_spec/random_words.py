@@ -34,6 +34,7 @@ class Stream(IntEnum):
     SPAN = 1  # a span's start and length
     RANK = 2  # the ranking of fixed counts, the decision for a word
     DROPOUT = 3  # reserved
+    ORDER = 4  # the order of the sequences of an epoch
 
 
 def split_words(ids: ArrayLike) -> Words:

@@ -19,7 +19,7 @@ from mlm_conformance.cases.training import (
 from mlm_conformance.training import Ball, learning_rate, objective, rounding, shapes, updated
 from mlm_conformance.training.balls import exact
 from mlm_conformance.training.special import erf
-from training_cases import gradients_by_autograd, updated_by_torch
+from autograd_cases import gradients_by_autograd, updated_by_torch
 
 LONG = np.longdouble
 SINGLE = 2.0**-24

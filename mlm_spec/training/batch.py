@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import IntFlag
 from typing import Any, NamedTuple
 
-__all__ = ["TrainingBatch", "UpdateStatus"]
+import numpy as np
+
+__all__ = ["TrainingBatch", "UpdateStatus", "count_sequences"]
 
 
 class TrainingBatch(NamedTuple):
@@ -40,3 +42,26 @@ class UpdateStatus(IntFlag):
     OK = 0
     NOT_FINITE = 4  # a gradient is not finite: float16 tries a smaller loss scale next
     EMPTY = 8  # nothing is selected in the whole global batch
+
+
+def count_sequences(attention_mask: Any, sequence_id: Any) -> int:
+    """How many sequences a micro-batch shows; one in two rows counts twice.
+
+    Parameters
+    ----------
+    attention_mask : bool (B, T).
+    sequence_id : uint32 (B, T, 2).  Both NumPy arrays.
+
+    Returns
+    -------
+    The number of different (row, sequence) pairs that are not padding.
+
+    Source: chapter TRN.  Bound: exact.
+
+    >>> import numpy as np
+    >>> count_sequences(np.ones((1, 3), bool), np.array([[[7, 0], [7, 0], [8, 0]]], np.uint32))
+    2
+    """
+    rows, columns = np.nonzero(attention_mask)
+    pairs = np.column_stack([rows, sequence_id[rows, columns].astype(np.int64)])
+    return len(np.unique(pairs, axis=0))
