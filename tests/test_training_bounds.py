@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from autograd_cases import gradients_by_autograd, updated_by_torch
 from mlm_conformance.cases.training import (
     DROPOUTS,
     LAYOUTS,
@@ -19,7 +20,6 @@ from mlm_conformance.cases.training import (
 from mlm_conformance.training import Ball, learning_rate, objective, rounding, shapes, updated
 from mlm_conformance.training.balls import exact
 from mlm_conformance.training.special import erf
-from autograd_cases import gradients_by_autograd, updated_by_torch
 
 LONG = np.longdouble
 SINGLE = 2.0**-24
