@@ -37,6 +37,7 @@ DROPOUTS = {"none": ("0", "0"), "hidden": ("1/10", "0"), "everywhere": ("1/8", "
 #: L, d, H, V, F.
 SIZES = ((0, 8, 1, 20, 8), (1, 8, 2, 31, 16), (2, 16, 4, 40, 24), (2, 32, 4, 100, 64))
 SPREAD = 0.3
+EPSILONS = (1e-12, 1e-2, 1e-5)  # the first is BERT's; the others show where ε stands
 _POSITIONS = 24
 _TYPES = 2
 
@@ -107,6 +108,7 @@ class TrainingRecipe:
         hidden, attention = DROPOUTS[self.dropout]
         return EncoderConfig(
             vocab, width, layers, heads, inner, _POSITIONS, _TYPES,
+            layer_norm_eps=EPSILONS[self.seed % len(EPSILONS)],
             hidden_dropout=hidden, attention_dropout=attention,
         )  # fmt: skip
 

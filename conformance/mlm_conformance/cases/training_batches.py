@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["in_other_rows", "repadded", "resplit", "tokens_of", "unpacked", "widened"]
+from mlm_conformance.cases.training import TrainingCase
+
+__all__ = [
+    "in_other_rows",
+    "repadded",
+    "resplit",
+    "smaller_runs",
+    "tokens_of",
+    "unpacked",
+    "widened",
+]
 
 Array = NDArray[Any]
 Batch = dict[str, Array]
@@ -81,3 +92,25 @@ def tokens_of(batch: Batch, epoch: int) -> dict[str, Any]:
         "epoch": epoch,
         **rest,
     }
+
+
+def smaller_runs(case: TrainingCase) -> Iterator[TrainingCase]:
+    """A little simpler: fewer updates, micro-batches and rows, no dropout, a layer less."""
+    updates, encoder = case.updates, case.encoder
+    if len(updates) > 1:
+        yield replace(case, updates=updates[: (len(updates) + 1) // 2])
+    if any(len(update) > 1 for update in updates):
+        yield replace(case, updates=[update[:1] for update in updates])
+        yield replace(case, updates=[update[-1:] for update in updates])
+    if any(len(batch["inputs"]) > 1 for update in updates for batch in update):
+        for keep in (slice(1), slice(-1, None)):
+            rows = [[{n: a[keep] for n, a in b.items()} for b in update] for update in updates]
+            yield replace(case, updates=rows)
+    for name in ("hidden_dropout", "attention_dropout"):
+        if encoder[name] != "0":
+            yield replace(case, encoder={**encoder, name: "0"})
+    last = encoder["num_hidden_layers"] - 1
+    if last >= 0:
+        gone = f"bert.encoder.layer.{last}."
+        kept = {n: p for n, p in case.parameters.items() if not n.startswith(gone)}
+        yield replace(case, encoder={**encoder, "num_hidden_layers": last}, parameters=kept)

@@ -96,6 +96,13 @@ def the_first_update_is_that_of_adamw(context: Context, case: TrainingCase) -> N
         judged_step(context, case, session, case.updates[0], parts=("parameters",))
 
 
+def clipping_leaves_small_gradients(context: Context, case: TrainingCase) -> None:
+    """Gradients whose norm is below the limit are not scaled up to it."""
+    with opened(context, case) as session:
+        wanted = judged_step(context, case, session, case.updates[0], parts=("moments",))
+    context.saw("small gradients", float(wanted.norm.value) < (case.plan.max_grad_norm or 0.0))
+
+
 def moments_follow_their_averages(context: Context, case: TrainingCase) -> None:
     with opened(context, case) as session:
         for batches in case.updates:
@@ -186,12 +193,14 @@ _CLIPPED = training_recipes(dropouts=("none",), max_grad_norm=0.5)
 _FREE = training_recipes(dropouts=("none", "hidden"), max_grad_norm=None)
 _SMALL = training_recipes(dropouts=("none",), sizes=SIZES[:2])
 _RUNS = training_recipes(dropouts=("none", "hidden", "everywhere"), sizes=SIZES[1:3], updates=20)
-_BOTH = (_CLIPPED[0] | _FREE[0] if _CLIPPED[0] and _FREE[0] else None, (*_CLIPPED[1], *_FREE[1]))
+_BOTH = (_CLIPPED[0], (*_CLIPPED[1], *_FREE[1]))
+_UNDER = training_recipes(dropouts=("none",), max_grad_norm=1e3)
 _CONSTANT = training_recipes(dropouts=("none",), sizes=SIZES[:2], schedule="constant")
 _PLANS = (_SMALL[0], (*_SMALL[1], *_CONSTANT[1]))
 
 READY = (
     Ready(the_first_update_is_that_of_adamw, _BOTH, ("updates", "clipped"), "step"),
+    Ready(clipping_leaves_small_gradients, _UNDER, ("small gradients",), "step"),
     Ready(moments_follow_their_averages, _FEW, ("updates",), "state"),
     Ready(twenty_updates_follow_one_by_one, (None, _RUNS[1]), ("updates", "dropout"), "step"),
     Ready(an_update_reports_what_it_did, _FEW, ("updates", "clipped"), "step"),
