@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_a_call_of_a_session_needs_the_claim_and_its_arguments() -> None:
     with pytest.raises(ValueError, match="missing"):
         target.call("session.step", session=1)
     with pytest.raises(ValueError, match="does not claim session"):
-        InProcessTarget("numpy").call("session.parameters", session=1)
+        InProcessTarget(SimpleNamespace(policy=dict)).call("session.parameters", session=1)
 
 
 def test_reading_an_answer_twice_changes_nothing() -> None:

@@ -43,7 +43,6 @@ _GRADIENTS = "gradients_are_those_of_the_loss"
 _NORMS = (block, encoder, prediction)
 _EPSILON = "https://github.com/keras-team/keras-hub/issues/642"
 _PADDING = "https://github.com/huggingface/transformers/issues/12998"
-_ALL = "https://github.com/lucidrains/mlm-pytorch/issues/2"
 
 
 def _other_norm(parts: Parts, inverse: Any) -> Parts:
@@ -265,7 +264,7 @@ def positions_are_columns(parts: Parts) -> Parts:
     return with_batch(parts, columns)
 
 
-@wrong(_GRADIENTS, _ALL)
+@wrong(_GRADIENTS)
 def all_real_positions_are_predicted(parts: Parts) -> Parts:
     """The loss is over every position that is no padding."""
     return with_batch(parts, lambda b: b._replace(selected=b.attention_mask.copy()))
