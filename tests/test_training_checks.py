@@ -15,7 +15,12 @@ from mlm_conformance.cases.codec import decode_case, encode_case
 from mlm_conformance.cases.training import SIZES, TrainingRecipe
 from mlm_conformance.cases.training_batches import repadded, resplit, unpacked, widened
 from mlm_conformance.check import Context, NotClaimed, Violation
-from mlm_conformance.checks import training_checkpoints, training_gradients, training_updates
+from mlm_conformance.checks import (
+    training_checkpoints,
+    training_files,
+    training_gradients,
+    training_updates,
+)
 from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.in_process import InProcessTarget
 from mlm_conformance.mutants.training_library import TRAINERS, WrongTrainer, correct_trainer
@@ -28,7 +33,7 @@ from mlm_spec.training.session import session
 
 READY = {
     ready.name: ready
-    for module in (training_gradients, training_updates, training_checkpoints)
+    for module in (training_gradients, training_updates, training_checkpoints, training_files)
     for ready in module.READY
 }
 REFERENCE = SimpleNamespace(session=session)

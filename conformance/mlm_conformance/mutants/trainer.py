@@ -22,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 
 from mlm_spec import MaskingPolicy
-from mlm_spec.training.batch import TrainingBatch, UpdateStatus
+from mlm_spec.training.batch import TrainingBatch, UpdateStatus, count_sequences
 from mlm_spec.training.checkpoint import Checkpoint
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 from mlm_spec.training.dropout import Dropout
@@ -155,6 +155,7 @@ class Trainer:
         n, parts, training = self._state.update + 1, self._parts, self._training
         rate = parts.rate(n, training)
         found = self._found(batches)
+        self._consume(batches)
         count = sum(int(f.count) for f in found)
         if not count:
             self._state, report = parts.nothing(self._state, training)
@@ -183,6 +184,10 @@ class Trainer:
     def load(self, path: str) -> None:
         """Become what a checkpoint holds."""
         self._state = self._parts.load(self._files, path, self._checkpoint())
+
+    def _consume(self, batches: Sequence[Any]) -> None:
+        seen = sum(count_sequences(b.attention_mask, b.sequence_id) for b in self._masked(batches))
+        self._state = replace(self._state, position=self._state.position + seen)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._state, self._encoder, self._training, self._policy)

@@ -21,6 +21,7 @@ __all__ = [
     "a_broken_checkpoint_starts_anew",
     "a_checkpoint_in_float32",
     "a_checkpoint_of_another_run_is_taken",
+    "a_checkpoint_with_the_decoder",
     "a_checkpoint_without_moments",
     "a_checkpoint_without_the_update",
     "a_failed_load_has_taken_the_parameters",
@@ -30,7 +31,9 @@ __all__ = [
     "moments_are_exchanged_in_the_file",
     "sessions_share_their_state",
     "the_checksum_is_not_read",
+    "the_checksum_is_that_of_the_tensors",
     "the_first_session_remembers_gradients",
+    "the_position_is_lost",
     "the_resumed_run_skips_an_update",
     "updates_differ_in_their_last_bits",
 ]
@@ -89,6 +92,48 @@ def moments_are_exchanged_in_the_file(parts: Parts) -> Parts:
         parts.save(session, path, replace(checkpoint, state=other(checkpoint.state)))
 
     return replace(_loading(parts, other), save=save)
+
+
+def _rewriting(parts: Parts, change: Callable[..., tuple[Any, Any]]) -> Parts:
+    """What is in the file of a checkpoint is changed after it is written."""
+
+    def rewrite(path: str) -> None:
+        write_tensors(path, *change(*read_tensors(path)))
+
+    def save(session: Any, path: str, checkpoint: Checkpoint) -> None:
+        parts.save(session, path, checkpoint)
+        rewrite(path)
+
+    return replace(parts, save=save)
+
+
+@wrong("a_checkpoint_has_the_documented_form")
+def the_checksum_is_that_of_the_tensors(parts: Parts) -> Parts:
+    """The checksum does not cover the metadata."""
+    return _rewriting(parts, lambda t, m: (t, {**m, "sha256": files.checksum({}, t)}))
+
+
+@wrong("a_checkpoint_has_the_documented_form")
+def a_checkpoint_with_the_decoder(parts: Parts) -> Parts:
+    """The tied matrix is in the file twice."""
+
+    def change(tensors: Any, metadata: Any) -> Any:
+        words = tensors["parameters/bert.embeddings.word_embeddings.weight"]
+        return {**tensors, "parameters/cls.predictions.decoder.weight": words}, metadata
+
+    return _rewriting(parts, change)
+
+
+@wrong("a_checkpoint_has_the_documented_form")
+def the_position_is_lost(parts: Parts) -> Parts:
+    """The file says that nothing was consumed."""
+
+    def change(tensors: Any, metadata: Any) -> Any:
+        told = {**metadata, "position": "0"}
+        del told["sha256"]
+        return tensors, {**told, "sha256": files.checksum(told, tensors)}
+
+    return _rewriting(parts, change)
 
 
 @wrong(_BROKEN)
