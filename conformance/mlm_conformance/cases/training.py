@@ -36,7 +36,12 @@ SPLITS = ("one", "even", "uneven", "one of none")
 DROPOUTS = {"none": ("0", "0"), "hidden": ("1/10", "0"), "everywhere": ("1/8", "1/5")}
 #: L, d, H, V, F.
 SIZES = ((0, 8, 1, 20, 8), (1, 8, 2, 31, 16), (2, 16, 4, 40, 24), (2, 32, 4, 100, 64))
-SPREAD = 0.3
+SPREAD = 0.2  # of matrices, times 1/√d
+TABLES = {
+    "bert.embeddings.word_embeddings.weight": 0.2,
+    "bert.embeddings.position_embeddings.weight": 0.4,
+    "bert.embeddings.token_type_embeddings.weight": 0.4,
+}
 EPSILONS = (1e-12, 1e-2, 1e-5)  # the first is BERT's; the others show where ε stands
 _POSITIONS = 24
 _TYPES = 2
@@ -208,7 +213,7 @@ def _parameters(rng: np.random.Generator, encoder: EncoderConfig) -> dict[str, A
         elif len(shape) == 1:
             found[name] = 0.2 * drawn
         else:
-            found[name] = drawn * (0.2 if "embeddings" in name else SPREAD / np.sqrt(shape[1]))
+            found[name] = drawn * (TABLES.get(name, SPREAD / np.sqrt(shape[1])))
     return found
 
 

@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from mlm_conformance.mutants.registry import Mutant
 from mlm_spec import MaskingPolicy
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus, count_sequences
 from mlm_spec.training.checkpoint import Checkpoint
@@ -219,6 +220,11 @@ class WrongTrainer:
     about: str
     urls: tuple[str, ...]
     check: str
+
+    def mutant(self, requirement: str) -> Mutant:
+        """As the mutant of a requirement that the judgement tests."""
+        about = (requirement, ("session",), self.about, self.urls, self.check)
+        return Mutant(self.name, self.target, *about)
 
 
 TRAINERS: list[WrongTrainer] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.training.balls import Ball, Rounding, magnitude
+from mlm_conformance.training.balls import Ball, Rounding, lengths, magnitude
 
 __all__ = ["attention", "visible"]
 
@@ -38,27 +39,48 @@ def attention(
     """
     width = q.value.dtype.type(q.value.shape[-1])
     scores = r.scaled(r.inner(q, k), 1 / np.sqrt(width), 4)
-    p = softmax(r, scores, seen)
+    soft = softmax(r, scores, seen)
+    p = soft.p
     dropped = _dropped(r, p, kept, factor)
-    context = r.matmul(dropped, v)
+    left = np.ones(p.value.shape) if kept is None else kept * float(factor)
+    context = _context(r, soft, left, v, r.matmul(dropped, v))
 
     def pull(dc: Ball) -> tuple[Ball, Ball, Ball]:
         dv = r.matmul(dropped.moved(_turned), dc)
         ends = _dropped(r, r.inner(dc, v), kept, factor)
         # Σ_j P_ij·∂P_ij, or the product of the context and its gradient: a sum over T and over d.
-        size = dc.size @ _turned(v.size) * (1.0 if kept is None else kept * float(factor))
+        size = dc.size @ _turned(v.size) * left
         depth = p.value.shape[-1] + v.value.shape[-1] + 4
         along = r.total(r.times(p, ends), -1, keepdims=True)
         more = r.gamma(depth) * (p.size * size).sum(-1, keepdims=True)
         along = Ball(along.value, along.radius + more)
         ds = r.times(p, r.add(ends, -along))
-        ds = r.scaled(ds, 1 / np.sqrt(width), 4)
-        return r.matmul(ds, k), r.matmul(ds.moved(_turned), q), dv
+        dq = _centred(r, soft, ends, ds, k, more)
+        by = 1 / np.sqrt(width)
+        dk = r.matmul(ds.moved(_turned), q)
+        return r.scaled(dq, by, 4), r.scaled(dk, by, 4), dv
 
     return context, pull
 
 
-def softmax(r: Rounding, scores: Ball, seen: Array) -> Ball:
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """P (…, T, T); by how much its logarithms may be off before they are normalised; and the
+    relative rounding of what comes out."""
+
+    p: Ball
+    rho: Array
+    rounded: float
+
+    @property
+    def shares(self) -> Array:
+        """By how much each P_j is off before all are normalised, at most."""
+        most = np.exp(self.rho.max(-1, keepdims=True))
+        shares: Array = magnitude(self.p.value) * np.expm1(self.rho) * most
+        return shares
+
+
+def softmax(r: Rounding, scores: Ball, seen: Array) -> Softmax:
     """Over the last axis, where ``seen``; a row that sees nothing is 0 throughout.
 
     If each score moves by at most ρ_j, log P_j moves by at most ρ_j + log Σ_k P_k exp ρ_k.
@@ -75,8 +97,52 @@ def softmax(r: Rounding, scores: Ball, seen: Array) -> Ball:
     rho = np.where(seen, rho, 0.0)
     wide = p.astype(np.float64)
     spread = np.log1p((wide * np.expm1(rho)).sum(-1, keepdims=True))
-    moved = rho + spread + r.gamma(p.shape[-1] + 2 * _RESCALED)
-    return Ball(p, wide * np.expm1(moved))
+    rounded = r.gamma(p.shape[-1] + 2 * _RESCALED)
+    return Softmax(Ball(p, wide * np.expm1(rho + spread + rounded)), rho, rounded)
+
+
+def _context(r: Rounding, soft: Softmax, left: Array, v: Ball, plain: Ball) -> Ball:
+    """The context with shorter errors.
+
+    Since Σ_j P_j = 1, and Σ_j P̂_j = 1 before rounding, Ĉ − C = Σ_j (P̂_j − P_j)(u_j − C) for what
+    is added up, u_j: the distances from the context count, and not from 0.
+    """
+    added = left[..., None] * v.value.astype(np.float64)[..., None, :, :]
+    apart = lengths(added - plain.value.astype(np.float64)[..., None, :])
+    far = lengths(added)
+    length = (soft.shares * apart + soft.rounded * soft.p.size * far).sum(-1)
+    passed = (soft.p.size * left) @ v.errors[..., None]
+    rounded = r.gamma(soft.rho.shape[-1] + 3) * ((soft.p.size * left) @ v.size)
+    return _shorter(plain, length + passed[..., 0] + lengths(rounded))
+
+
+def _centred(r: Rounding, soft: Softmax, ends: Ball, ds: Ball, k: Ball, more: Array) -> Ball:
+    """Σ_j P_j (e_j − ē) k_j, a covariance of e and k under P: errors of e count by the distances
+    of the keys from their mean, those of P by both distances."""
+    plain, p = r.matmul(ds, k), magnitude(soft.p.value)
+    keys = k.value.astype(np.float64)
+    apart = lengths(keys[..., None, :, :] - (p @ keys)[..., :, None, :])
+    e = ends.value.astype(np.float64)
+    off = np.abs(e - (p * e).sum(-1, keepdims=True))
+    shares = soft.shares
+    shifted = (shares * apart).sum(-1)
+    by_ends = ((p + shares) * ends.radius * apart).sum(-1)
+    by_ends = by_ends + ((p + shares) * ends.radius).sum(-1) * shifted
+    by_p = (shares * (off * apart + lengths(plain.value)[..., None])).sum(-1)
+    by_p = by_p + (shares * off).sum(-1) * shifted
+    passed = ds.size @ k.errors[..., None]
+    # The mean of e is rounded, and P need not add up to 1 when it is.
+    uneven = more[..., 0] + soft.rounded * (soft.p.size * ends.size).sum(-1)
+    reach = soft.p.size @ (lengths(k.value) + k.errors)[..., None]
+    size = soft.p.size * (off + 2 * ends.radius + shifted[..., None])
+    rounded = (soft.rounded + r.gamma(k.value.shape[-2] + 3)) * (size @ k.size)
+    length = by_ends + by_p + passed[..., 0] + uneven * reach[..., 0] + lengths(rounded)
+    return _shorter(plain, length)
+
+
+def _shorter(ball: Ball, length: Array) -> Ball:
+    least = np.minimum(ball.errors, length)
+    return Ball(ball.value, np.minimum(ball.radius, least[..., None]), least)
 
 
 def _dropped(r: Rounding, a: Ball, kept: Array | None, factor: Any) -> Ball:
