@@ -18,6 +18,8 @@ _STAGES = (
     "likelihood",
     "sum",
     "gradient",
+    "update",
+    "checkpoint",
     "nothing",
     "refuse",
 )
@@ -30,6 +32,10 @@ _STAGE_OF_CHAPTER = {
     "OBJ": "sum",
     "GRA": "gradient",
     "HED": "gradient",
+    "ENC": "gradient",
+    "TRN": "gradient",
+    "OPT": "update",
+    "CKP": "checkpoint",
     "ERR": "refuse",
 }
 _STAGE_OF_REQUIREMENT = {
