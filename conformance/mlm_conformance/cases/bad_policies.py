@@ -52,8 +52,10 @@ def _valid_policies() -> Iterator[PolicyCase]:
     yield PolicyCase({**_policy_fields(), "selection": law}, True, "64 lengths")
     for pool in ("all", "regular", [5], _POOL):
         yield PolicyCase({**_policy_fields(), "pool": pool}, True, f"pool {pool}")
-    law = {**_LAWS[1], "cap": None}
-    yield PolicyCase({**_policy_fields(), "selection": law, "pad_id": None}, True, "no cap, no pad")
+    for floor, cap in ((0, 0), (0, None), (7, 7)):
+        law = {**_LAWS[1], "floor": floor, "cap": cap}
+        fields = {**_policy_fields(), "selection": law, "pad_id": cap}
+        yield PolicyCase(fields, True, f"floor {floor}, cap and pad_id {cap}")
 
 
 def _invalid_policies() -> Iterator[PolicyCase]:
