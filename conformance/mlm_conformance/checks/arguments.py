@@ -10,6 +10,7 @@ import numpy as np
 
 from mlm_conformance.answer import Answer
 from mlm_conformance.cases.masks import (
+    UNITS,
     mask_recipes,
     sample_parallel_recipes,
     sample_recipes,
@@ -17,6 +18,7 @@ from mlm_conformance.cases.masks import (
 )
 from mlm_conformance.cases.numbers import head_recipes, loss_recipes, score_recipes
 from mlm_conformance.check import Context, NotClaimed, Recipes, Unmeasurable, check
+from mlm_conformance.checks.common import HeadlessWords
 from mlm_conformance.checks.head import poisoned_states
 from mlm_conformance.checks.head_loss import RECIPES, loss_arguments
 from mlm_conformance.checks.likelihood import BATCHES
@@ -67,7 +69,8 @@ def _losses(case: Any) -> list[Any]:
     return [case, other, case] if labelled.any() else []
 
 
-_MASKS = mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",))
+_DRAWN, _ALWAYS = mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",), units=UNITS)
+_MASKS = _DRAWN, tuple(map(HeadlessWords, _ALWAYS))  # with ineligible positions everywhere
 _SCORES = score_recipes(("normal",), BATCHES)
 _STEPS = score_recipes(("normal",), ((2, 8, 64),), ("float32",))
 _LAYERS = head_recipes()
