@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.anywhere import uniform_by_size
+from mlm_conformance.cases.masks import law_units
 from mlm_conformance.cases.model import MaskCase
 from mlm_conformance.cases.numbers import generator
 from mlm_spec import (
@@ -38,10 +39,12 @@ _ROOMS = (
     ((2, 12), (17, 60)),
     ((1, 40), (1, 9)),
 )
-#: What comes in place of the longest columns every second time.
-_LONG = (1025, 2100)
+#: What comes in place of the longest columns, and of the most rows, every second time.
+_LONG, _MANY = (1025, 2100), ((257, 700), (1, 2))
+_FEW = 64  # rows
 # Ids of a vocabulary from .. to: few, as many as models have, and more than 24 bits count.
 _VOCABS = ((2, 60), (100, 250_002), (2**24 + 2, 2**31 - 1))
+_SPECIALS = 200  # ids that are no candidates, at most; tokenizers have some hundred sentinels
 _STARTS = 6000  # starts of spans that are looked at in all, at most; some cases eight times it
 _LONGEST = 64  # positions of a span
 _SIZES, _CONTENTS = 2**42, 2**43
@@ -73,8 +76,9 @@ class AnywhereMask:
         """The case; equal recipes and run seeds give equal cases."""
         room = generator(run_seed, _SIZES + self.number // 2)
         rows, columns = _ROOMS[self.number // 2 % len(_ROOMS)]
-        if columns[1] == _LONG[0] - 1 and self.number // 2 // len(_ROOMS) % 2:
-            columns = _LONG
+        if self.number // 2 // len(_ROOMS) % 2:
+            columns = _LONG if columns[1] == _LONG[0] - 1 else columns
+            rows, columns = _MANY if rows[0] > _FEW else (rows, columns)
         shape = uniform_by_size(room, *rows), uniform_by_size(room, *columns)
         mark = zlib.crc32(repr(self).encode())
         rng = generator(run_seed, _CONTENTS + mark)
@@ -98,9 +102,7 @@ class AnywhereMask:
 
     def _policy(self, rng: Rng, cells: int) -> MaskingPolicy:
         vocab = uniform_by_size(rng, *_VOCABS[int(rng.integers(len(_VOCABS)))])
-        # The specials are few of few ids, so that some are left.
-        count = int(rng.integers(0, min(6, vocab)))
-        special = {_some_id(rng, vocab) for _ in range(count)}
+        special = _specials(rng, vocab, many=self.number % 3 == 1)
         pad = None if rng.random() < 0.3 else _some_id(rng, vocab)
         left = vocab - len(special | {pad} - {None})
         pool: Any = ["regular" if left > 0 else "all", "all", _ids(rng, vocab)][rng.integers(3)]
@@ -178,6 +180,17 @@ def _ids(rng: Rng, vocab: int) -> tuple[int, ...]:
     return tuple(sorted({i for first in starts for i in range(first, min(first + length, vocab))}))
 
 
+def _specials(rng: Rng, vocab: int, many: bool) -> set[int]:
+    """A few ids anywhere; or many, scattered or in runs.  Of few ids they are fewer."""
+    if many and vocab > 2 * _SPECIALS:
+        count = uniform_by_size(rng, 7, _SPECIALS)
+        if rng.random() < 0.5:
+            return {int(rng.integers(vocab)) for _ in range(count)}
+        first = (0, vocab - count)[int(rng.integers(2))]
+        return set(range(first, first + count))
+    return {_some_id(rng, vocab) for _ in range(int(rng.integers(0, min(6, vocab))))}
+
+
 def _any_key(rng: Rng) -> int:
     """A seed, an epoch or the id of a sequence: of any number of bits up to 64."""
     bits = int(rng.integers(0, 65))
@@ -240,12 +253,21 @@ def _places(rng: Rng, shape: tuple[int, int]) -> tuple[NDArray[np.uint64], Ids]:
     return sequence, position
 
 
-def mask_series(*recipes: tuple[Any, ...]) -> Callable[[int], Sequence[AnywhereMask]]:
-    """For each size one case of each kind: (law, unit, rate, kinds), or the first of them."""
-    return lambda number: [AnywhereMask(number, *recipe) for recipe in recipes]
+def mask_series(
+    *recipes: tuple[Any, ...], at_once: int | None = None
+) -> Callable[[int], Sequence[AnywhereMask]]:
+    """For each size one case of each kind: (law, unit, rate, kinds), or the first of them.
+
+    ``at_once``: of so many kinds only, in turn; None: of all.
+    """
+
+    def series(number: int) -> list[AnywhereMask]:
+        many = len(recipes) if at_once is None else at_once
+        turns = ((number * many + i) % len(recipes) for i in range(many))
+        return [AnywhereMask(number, *recipes[turn]) for turn in turns]
+
+    return series
 
 
-def every_law(number: int) -> list[AnywhereMask]:
-    """For each size one case, of each law in turn."""
-    laws = ("bernoulli", "span", "word", "count")
-    return [AnywhereMask(number, laws[number % len(laws)])]
+#: For each size one case, of each law with each of its units in turn.
+every_law = mask_series(*law_units(), at_once=1)

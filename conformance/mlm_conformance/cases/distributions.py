@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class DrawRecipe:
     rows_alike : whether all rows hold the same tokens.
     uneven : whether rows differ in their candidates (`UNEVEN`); otherwise all positions are.
     counted : what else is said of the fixed count, by name.
+    pool : of random ids, as a policy has it.
     """
 
     rate: str
@@ -63,6 +65,7 @@ class DrawRecipe:
     rows_alike: bool = False
     uneven: bool = False
     counted: tuple[tuple[str, Any], ...] = ()
+    pool: str | tuple[int, ...] = "regular"
 
     def build(self, run_seed: int) -> SampleCase:
         """The case; equal recipes and run seeds give equal cases."""
@@ -70,12 +73,13 @@ class DrawRecipe:
         tokens = generator(run_seed, 77).choice(np.array(POOL), size=drawn)
         told = dict(self.counted)
         law = Bernoulli(self.rate) if self.law == "bernoulli" else FixedCount(self.rate, **told)
-        policy = plain_policy(law, self.kinds)
+        policy = replace(plain_policy(law, self.kinds), pool=self.pool)  # type: ignore[arg-type]
         whole = np.broadcast_to(tokens, SHAPE).astype(np.int64).copy()
         able = _with_ends(whole, run_seed) if self.uneven else np.ones(SHAPE, np.bool_)
         told_of = "".join(f", {name} {value}" for name, value in self.counted)
         where = ", rows of several lengths" if self.uneven else ""
-        about = f"{self.law} rate {self.rate}{told_of}, {self.kinds}{where}"
+        drawn_of = "" if self.pool == "regular" else f", pool {self.pool}"
+        about = f"{self.law} rate {self.rate}{told_of}, {self.kinds}{drawn_of}{where}"
         return SampleCase(whole, able, policy, DRAWS, about=about)
 
 
@@ -132,27 +136,37 @@ class WordDrawRecipe:
 
     Attributes
     ----------
-    rate : of words.
+    rate : of words, or of their pieces.
     kinds : shares of mask id, random ids and kept tokens.
     unit : what shares one decision of kind.
+    law : ``word``; or ``bernoulli`` or ``count``, which select single pieces.
+    rows : how many; fewer are drawn the more often.
     """
 
     rate: str
     kinds: str = "1 0 0"
     unit: str = "token"
+    law: str = "word"
+    rows: int = SHAPE[0]
 
     def build(self, run_seed: int) -> SampleWordsCase:
         """The case; equal recipes and run seeds give equal cases."""
         rng = generator(run_seed, 78)
-        orders = [rng.permutation(WORD_LENGTHS) for _ in range(SHAPE[0])]
+        orders = [rng.permutation(WORD_LENGTHS) for _ in range(self.rows)]
         ids = np.arange(len(WORD_LENGTHS), dtype=np.int32)
-        words = np.full(SHAPE, -1, np.int32)
+        words = np.full((self.rows, SHAPE[1]), -1, np.int32)
         words[:, :-1] = [np.repeat(ids, order) for order in orders]
-        tokens = _tokens(run_seed)
+        tokens = _tokens(run_seed)[: self.rows]
         tokens[:, -1] = SEP
-        policy = plain_policy(WholeWord(self.rate), self.kinds, self.unit)
-        about = f"word rate {self.rate}, {self.kinds} by {self.unit}"
-        return SampleWordsCase(tokens, tokens != SEP, words, policy, COSTLY_DRAWS, about=about)
+        laws: dict[str, Callable[[str], Selection]] = {
+            "word": WholeWord,
+            "bernoulli": Bernoulli,
+            "count": FixedCount,
+        }
+        policy = plain_policy(laws[self.law](self.rate), self.kinds, self.unit)
+        about = f"{self.law} rate {self.rate}, {self.kinds} by {self.unit}"
+        n = COSTLY_DRAWS * SHAPE[0] // self.rows
+        return SampleWordsCase(tokens, tokens != SEP, words, policy, n, about=about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,17 +189,26 @@ class WideDraw:
 
 @dataclass(frozen=True, slots=True)
 class WideParallelDraw:
-    """What a `SampleParallelCase` is made from, likewise: three epochs, workers and ranks."""
+    """What a `SampleParallelCase` is made from, likewise: three epochs, workers and ranks.
+
+    Attributes
+    ----------
+    rate, kinds : of the policy.
+    makers : epochs, workers and ranks.
+    rows : of one batch; one will do for many makers.
+    """
 
     rate: str
     kinds: str
+    makers: tuple[int, int, int] = (3, 3, 3)
+    rows: int = 4
 
     def build(self, run_seed: int) -> SampleParallelCase:
         """The case; equal recipes and run seeds give equal cases."""
-        tokens = _wide_tokens(run_seed, 4)
+        tokens = _wide_tokens(run_seed, self.rows)
         policy = plain_policy(Bernoulli(self.rate), self.kinds)
         about, able = f"rate {self.rate}, {self.kinds}, long rows", np.ones(tokens.shape, np.bool_)
-        return SampleParallelCase(tokens, able, policy, 3, 3, 3, about=about)
+        return SampleParallelCase(tokens, able, policy, *self.makers, about=about)
 
 
 def _wide_tokens(run_seed: int, rows: int) -> NDArray[Any]:

@@ -27,12 +27,15 @@ from mlm_spec import (
 
 __all__ = [
     "CLS",
+    "LAWS",
     "MASK",
     "PAD",
     "SEP",
+    "UNITS",
     "MaskRecipe",
     "SampleRecipe",
     "SampleWordsRecipe",
+    "law_units",
     "mask_recipes",
     "rearrange",
     "sample_parallel_recipes",
@@ -45,6 +48,8 @@ SPECIAL = (PAD, CLS, SEP, MASK)
 ROWS = (4, 16)
 PACKED = (2, 32)
 
+LAWS = ("bernoulli", "count", "word", "span")
+UNITS = ("token", "word", "span")
 RATES = ("1/2", "3/20", "3/10", "1/7", "2/3")
 KINDS = ("4/5 1/10 1/10", "1/3 1/3 1/3", "0 1 0", "1 0 0", "0 0 1", "1/2 1/2 0")
 LENGTHS = (("1",), ("1/2", "1/4", "1/4"), ("1/5", "1/5", "1/5", "1/5", "1/5"))
@@ -163,29 +168,40 @@ def _row(rng: np.random.Generator, columns: int, vocab: int) -> Cells:
     return tokens, sequence, start + np.arange(columns), words, eligible
 
 
+def law_units(
+    laws: Sequence[str] = LAWS, units: Sequence[str] = UNITS
+) -> tuple[tuple[str, str], ...]:
+    """Each law with each unit that it may have: spans share a kind under their own law alone."""
+    return tuple((law, unit) for unit in units for law in laws if unit != "span" or law == "span")
+
+
 def mask_recipes(
-    laws: Sequence[str] = ("bernoulli", "count", "word", "span"),
+    laws: Sequence[str] = LAWS,
     rates: Sequence[str] = RATES,
     kinds: Sequence[str] = KINDS,
     units: Sequence[str] = ("token",),
     vocabs: Sequence[int] = VOCABS,
     shapes: Sequence[tuple[int, int]] = (ROWS,),
 ) -> tuple[st.SearchStrategy[MaskRecipe], tuple[MaskRecipe, ...]]:
-    """A strategy, and the recipes that are always in: each law, each kind of weights, in turn."""
+    """A strategy, and the recipes that are always in.
+
+    These are each law with each of the units that it may have, and each kind of weights, in turn.
+    """
+    pairs = law_units(laws, units)
     strategy = st.builds(
-        MaskRecipe,
-        st.sampled_from(list(laws)),
+        lambda pair, rate, kind, *rest: MaskRecipe(pair[0], rate, kind, pair[1], *rest),
+        st.sampled_from(pairs),
         st.sampled_from(list(rates)),
         st.sampled_from(list(kinds)),
-        st.sampled_from(list(units)),
         st.sampled_from(list(vocabs)),
         st.integers(0, 29),
         st.sampled_from(list(shapes)),
         st.integers(0, 2**32 - 1),
     )
+    turns = zip(range(max(len(pairs), len(kinds))), cycle(pairs), cycle(kinds), strict=False)
     always = [
-        MaskRecipe(laws[i % len(laws)], rates[0], kind, units[0], vocabs[0], i, shapes[0], i)
-        for i, kind in zip(range(max(len(laws), len(kinds))), cycle(kinds), strict=False)
+        MaskRecipe(law, rates[0], kind, unit, vocabs[0], i, shapes[0], i)
+        for i, (law, unit), kind in turns
     ]
     return strategy, tuple(always)
 

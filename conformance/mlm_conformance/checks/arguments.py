@@ -13,6 +13,7 @@ from mlm_conformance.cases.anywhere import head_series, loss_series, score_serie
 from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad_steps import STEPS
 from mlm_conformance.cases.masks import (
+    UNITS,
     mask_recipes,
     sample_parallel_recipes,
     sample_recipes,
@@ -31,6 +32,7 @@ from mlm_conformance.check import (
     check,
 )
 from mlm_conformance.checks import corruption, gradient, selection, selection_layout
+from mlm_conformance.checks.common import HeadlessWords
 from mlm_conformance.checks.head import poisoned_states
 from mlm_conformance.checks.head_loss import RECIPES, loss_arguments
 from mlm_conformance.checks.likelihood import BATCHES
@@ -104,7 +106,8 @@ def _is_of_nothing(port: str, case: Any) -> bool:
     return not labelled.any()
 
 
-_MASKS = mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",))
+_DRAWN, _ALWAYS = mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",), units=UNITS)
+_MASKS = _DRAWN, tuple(map(HeadlessWords, _ALWAYS))  # with ineligible positions everywhere
 _SCORES = score_recipes(("normal",), BATCHES)
 _STEPS = score_recipes(("normal",), ((2, 8, 64),), ("float32",))
 _LAYERS = head_recipes()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.anywhere_masks import every_law, mask_series
 from mlm_conformance.cases.masks import (
+    LAWS,
     MASK,
     PACKED,
     ROWS,
@@ -110,7 +111,13 @@ def labels_are_the_original_tokens(context: Context, case: SampleCase) -> None:
     port="mask",
     recipes=mask_recipes(rates=EVERY, units=("token",), shapes=(ROWS, PACKED)),
     needs=("masked", "random", "kept"),
-    series=mask_series(("bernoulli", "token", "1"), ("count",)),
+    series=mask_series(
+        ("bernoulli", "token", "1"),
+        ("count",),
+        ("word",),
+        ("count", "token", "1/2"),
+        at_once=2,
+    ),
 )
 def kinds_follow_their_thresholds(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
@@ -248,18 +255,27 @@ def a_pool_of_one_id_is_always_shown(context: Context, case: MaskCase) -> None:
     port="mask",
     recipes=besides(
         mask_recipes(
-            laws=("word", "bernoulli", "count"),
-            rates=EVERY,
+            laws=("word", "bernoulli", "count", "span"),
+            rates=("1", "1/2"),
             kinds=("1/2 0 1/2", "1/3 1/3 1/3"),
             units=("word",),
         ),
+        # What decides is no piece that is selected, or none that is a candidate, of many words.
         [
-            HeadlessWords(MaskRecipe("word", "1", "1/2 0 1/2", "word", 32, i, ROWS, i))
-            for i in range(4)
+            HeadlessWords(MaskRecipe(law, "1/2", "1/2 0 1/2", "word", 32, i, ROWS, i))
+            for law in LAWS
+            for i in range(2)
         ],
     ),
     needs=("words of several pieces",),
-    series=mask_series(("bernoulli", "word", "1"), ("word", "word")),
+    series=mask_series(
+        ("bernoulli", "word", "1"),
+        ("word", "word"),
+        ("count", "word"),
+        ("span", "word"),
+        ("bernoulli", "word", "1/2", "1/2 0 1/2"),
+        at_once=2,
+    ),
 )
 def pieces_of_a_word_share_the_kind(context: Context, case: MaskCase) -> None:
     """With no random ids the kinds show in the inputs; with them the reference decides.

@@ -59,13 +59,16 @@ def _register_makers(requirement: str, what: str, fair: tuple[str, str]) -> None
 
 
 def _register_concern(
-    requirement: str, name: str, concerns: Callable[[Maker, Maker], bool]
+    requirement: str,
+    name: str,
+    concerns: Callable[[Maker, Maker], bool],
+    many: tuple[int, int, int],
 ) -> None:
     def judge(context: Context, case: SampleParallelCase) -> None:
-        """Any row of one beside any row of the other."""
+        """Any row of one beside any row of the other; of a few makers, and of many."""
         _, labels = sampled_in_parallel(context, case, case.n)
-        many = (case.epochs, case.ranks, case.workers)
-        makers = [Maker(*at) for at in product(*map(range, many))]
+        numbers = (case.epochs, case.ranks, case.workers)
+        makers = [Maker(*at) for at in product(*map(range, numbers))]
         wanted = np.array([[concerns(a, b) for b in makers] for a in makers])
         rows = labels.shape[-2]
         pairs = np.repeat(np.repeat(wanted, rows, axis=0), rows, axis=1)
@@ -73,7 +76,7 @@ def _register_concern(
         require_unlike(context, f"rows of {name}", bits, pairs)
 
     judge.__name__ = f"no_row_of_{name}_is_like_another".replace(" ", "_")
-    recipes = table([WideParallelDraw(*_SELECTED)])
+    recipes = table([WideParallelDraw(*_SELECTED), WideParallelDraw(*_SELECTED, many, rows=1)])
     check(requirement, port="sample_parallel", recipes=recipes, needs=("pairs",))(judge)
 
 
@@ -84,7 +87,15 @@ _register_makers("MLM-DST-6", "masks", _SELECTED)
 _register_makers("MLM-DST-12", "kinds", _KINDS)
 _register_makers("MLM-DST-20", "ids", _IDS)
 _register_concern(
-    "MLM-DST-17", "epochs", lambda a, b: (a.rank, a.worker) == (b.rank, b.worker) and a != b
+    "MLM-DST-17",
+    "epochs",
+    lambda a, b: (a.rank, a.worker) == (b.rank, b.worker) and a != b,
+    many=(33, 1, 1),
 )
-_register_concern("MLM-DST-18", "workers", lambda a, b: a.rank == b.rank and a.worker != b.worker)
-_register_concern("MLM-DST-19", "ranks", lambda a, b: a.rank != b.rank)
+_register_concern(
+    "MLM-DST-18",
+    "workers",
+    lambda a, b: a.rank == b.rank and a.worker != b.worker,
+    many=(3, 17, 1),
+)
+_register_concern("MLM-DST-19", "ranks", lambda a, b: a.rank != b.rank, many=(1, 9, 9))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_conformance.cases.counting import ROUNDINGS, FloatCountDraw
 from mlm_conformance.cases.distributions import DrawRecipe
 from mlm_conformance.cases.distributions_anywhere import (
     AnywhereCount,
@@ -96,6 +97,20 @@ def a_fixed_count_is_exact_at_any_rate_and_size(context: Context, case: SampleCa
     trials = case.n * len(case.tokens)
     context.saw("sequences", trials)
     context.sees(proof("sequences with another count", trials))
+    _exact(context, case, labels)
+
+
+@check(
+    "MLM-DST-7",
+    port="sample",
+    recipes=table([FloatCountDraw(rounding, i) for rounding in ROUNDINGS for i in range(2)]),
+    needs=("sequences",),
+)
+def a_fixed_count_is_not_worked_out_in_floats(context: Context, case: SampleCase) -> None:
+    """Of rates and lengths at which the product of floats is rounded to another number."""
+    _, labels = sampled(context, case, case.n)
+    context.saw("sequences", case.n * len(case.tokens))
+    context.sees(proof("sequences with another count", case.n * len(case.tokens)))
     _exact(context, case, labels)
 
 

@@ -17,6 +17,7 @@ from mlm_conformance.checks.common import renamed, sampled
 from mlm_conformance.distributions.judge import Tally, fits
 from mlm_conformance.distributions.pairs import Shown, evenly, kinds_of_both, same_ids
 from mlm_conformance.distributions.proofs import proof
+from mlm_conformance.distributions.relations import enough, require_no_relation
 from mlm_conformance.distributions.words import Word, couples, words_of
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -39,6 +40,15 @@ def _words(case: SampleWordsCase) -> list[Word]:
 def _at(array: Array, words: list[Word], piece: int) -> Array:
     """What an (n, B, T) array holds at one piece of each word: (n, words)."""
     return array[:, [w.row for w in words], [w.columns[piece] for w in words]]
+
+
+def _pieces(happened: Array, words: list[Word]) -> Array:
+    """On how many pieces of each word something happened, of a bool (n, B, T): (n, words)."""
+    counts = np.zeros((len(happened), len(words)), np.int64)
+    for piece in range(max((len(word.columns) for word in words), default=0)):
+        some = [i for i, word in enumerate(words) if len(word.columns) > piece]
+        counts[:, some] += _at(happened, [words[i] for i in some], piece)
+    return counts
 
 
 def _shown(
@@ -167,6 +177,19 @@ def words_are_selected_independently(context: Context, case: SampleWordsCase) ->
 
 
 @check(
+    "MLM-DST-10",
+    port="sample_words",
+    recipes=table([WordDrawRecipe("1/2", rows=rows) for rows in (1, 5)]),
+    needs=("relations",),
+)
+def no_words_decide_one_another(context: Context, case: SampleWordsCase) -> None:
+    """Not any two of a batch, wherever they are; nor is one the parity of others."""
+    words = _words(case)
+    _, labels = sampled(context, case, max(case.n, enough(len(words))))
+    require_no_relation(context, "words", _at(labels != -100, words, 0).T)
+
+
+@check(
     "MLM-DST-3",
     port="sample_words",
     recipes=table(_BY_WORD),
@@ -203,20 +226,18 @@ def a_word_shows_one_kind(context: Context, case: SampleWordsCase) -> None:
     first, selected = _at(masked, words, 0), _at(chosen, words, 0)
     context.saw("words that show the mask id", (first & selected).sum())
     context.saw("words that do not", (~first & selected).sum())
-    trials = int(_at(chosen, [word for word in words if len(word.columns) > 1], 0).sum())
+    hidden, plain = _pieces(chosen & masked, words), _pieces(chosen & ~masked, words)
+    trials = int((hidden + plain > 1).sum())
     context.sees(*([proof("words that show the mask id in part", trials)] if trials else []))
-    for several, one, other in _pairs(words):
-        both = _at(chosen, several, one) & _at(chosen, several, other)
-        first, later = (_at(masked, several, piece) & both for piece in (one, other))
-        found = _differing(first, later, several)
-        if found is not None:
-            count, word, sample = found
-            shown = inputs[sample, word.row, list(word.columns)].tolist()
-            raise Violation(
-                f"word {word.id} of row {word.row} shows the mask id, {case.policy.mask_id}, on a "
-                f"part of its pieces: {shown} ({count} such words) [{case}]",
-                "inputs",
-            )
+    found = _differing((hidden > 0) & (plain > 0), np.zeros(hidden.shape, np.bool_), words)
+    if found is not None:
+        count, word, sample = found
+        shown = inputs[sample, word.row, list(word.columns)].tolist()
+        raise Violation(
+            f"word {word.id} of row {word.row} shows the mask id, {case.policy.mask_id}, on a "
+            f"part of its pieces: {shown} ({count} such words) [{case}]",
+            "inputs",
+        )
 
 
 @check(

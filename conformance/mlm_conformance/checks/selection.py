@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlm_conformance.cases.anywhere_masks import every_law, mask_series
+from mlm_conformance.cases.counting import ROUNDINGS, FloatCount
 from mlm_conformance.cases.masks import (
     COUNTS,
     MASK,
@@ -37,10 +38,45 @@ __all__: list[str] = []  # importing the module registers its checks
 _THIRDS = "1/3 1/3 1/3"
 
 
+@dataclass(frozen=True, slots=True)
+class _ManySpecials:
+    """Rows at rate 1 with many special ids, all over them: the last ids, or with gaps between."""
+
+    count: int
+    apart: int
+
+    def build(self, run_seed: int) -> MaskCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = MaskRecipe("bernoulli", "1", _THIRDS, "token", 1000, 0, ROWS, self.count)
+        plain, rng = case.build(run_seed), generator(run_seed, self.count + 1)
+        special = 999 - self.apart * np.arange(self.count)
+        tokens = np.where(rng.random(ROWS) < 0.5, rng.choice(special, size=ROWS), plain.tokens)
+        ids = (*plain.policy.special_ids, *special.tolist())
+        policy = replace(plain.policy, special_ids=ids)
+        return replace(plain, tokens=tokens.astype(plain.tokens.dtype), policy=policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _PaddingApart:
+    """A mask recipe without a padding id, whose padding is a sequence of its own in each row."""
+
+    recipe: MaskRecipe
+
+    def build(self, run_seed: int) -> MaskCase:
+        """The case; equal recipes and run seeds give equal cases."""
+        case = self.recipe.build(run_seed)
+        sequence = case.sequence_id.copy()
+        sequence[case.tokens == PAD] = 2**32 - 1
+        return replace(case, sequence_id=sequence, policy=replace(case.policy, pad_id=None))
+
+
 @check(
     "MLM-SEL-1",
     port="mask",
-    recipes=mask_recipes(rates=("1", "1/2"), kinds=("1/3 1/3 1/3",)),
+    recipes=besides(
+        mask_recipes(rates=("1", "1/2"), kinds=("1/3 1/3 1/3",)),
+        [_ManySpecials(count, apart) for count, apart in ((100, 1), (200, 4))],
+    ),
     needs=("special ids", "ineligible", "padding"),
     theorem=True,
     series=every_law,
@@ -121,6 +157,12 @@ _COUNTED = besides(
         MaskRecipe("count", rate, _THIRDS, "token", 32, i % len(COUNTS), ROWS, i + more)
         for more, rate in ((0, "1/2"), (100, "1/7"))
         for i in range(2 * len(COUNTS))
+    ]
+    + [
+        _PaddingApart(MaskRecipe("count", rate, _THIRDS, "token", 32, i, ROWS, i))
+        for rate in ("1/2", "1/7")
+        for i, told in enumerate(COUNTS)
+        if told.get("base") == "all"
     ],
 )
 
@@ -133,6 +175,27 @@ _COUNTED = besides(
     series=mask_series(("count",)),
 )
 def each_sequence_has_its_count(context: Context, case: MaskCase) -> None:
+    _same_counts(context, case)
+
+
+def _float_counts(number: int) -> list[FloatCount]:
+    """For every third size a case of one rounding in turn."""
+    return [FloatCount(ROUNDINGS[number // 3 % 3], 2 + number)] if number % 3 == 2 else []
+
+
+@check(
+    "MLM-SEL-4",
+    port="mask",
+    recipes=table([FloatCount(rounding, i) for rounding in ROUNDINGS for i in range(2)]),
+    needs=("sequences", "selected"),
+    series=_float_counts,
+)
+def a_count_is_not_worked_out_in_floats(context: Context, case: MaskCase) -> None:
+    """Of rates and lengths at which the product of floats is rounded to another number."""
+    _same_counts(context, case)
+
+
+def _same_counts(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case).selected.sum(axis=1)
     context.saw("sequences", len(want))
     context.saw("selected", want.sum())

@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.masks import (
     PACKED,
     PAD,
     RATES,
     ROWS,
+    UNITS,
     MaskRecipe,
     mask_recipes,
     rearrange,
 )
 from mlm_conformance.cases.model import MaskCase
 from mlm_conformance.cases.numbers import generator
-from mlm_conformance.check import Context, check
+from mlm_conformance.check import Context, check, table
 from mlm_conformance.checks.common import besides, masked
 from mlm_spec import MaskedBatch
 
@@ -65,6 +67,24 @@ def masks_do_not_depend_on_batch_order_or_size(context: Context, case: MaskCase)
         places[row] = np.arange(ROWS[1])
         alone = masked(context, rearrange(case, places, (1, ROWS[1]), case.salt))
         _compare_cells(context, f"of row {row} in a batch of its own", before, alone, places)
+
+
+@check(
+    "MLM-SEL-9",
+    port="mask",
+    recipes=table(mask_recipes(rates=RATES[:1], kinds=(_THIRDS,), units=UNITS)[1]),
+    needs=("selected", "rows"),
+    theorem=True,
+    series=every_law,
+)
+def rows_of_any_batch_may_come_in_any_order(context: Context, case: MaskCase) -> None:
+    """A row may be one of some hundred."""
+    rows, columns = case.tokens.shape
+    order = generator(case.salt, 9).permutation(rows)
+    context.saw("rows", rows)
+    places = _grid((rows, columns))[order]
+    before = masked(context, case)
+    _same_cells(context, "in another order of rows", case, before, places, (rows, columns))
 
 
 @check("MLM-SEL-10", port="mask", recipes=_ANY_LAW, needs=("selected", "moved"), theorem=True)

@@ -13,7 +13,7 @@ from mlm_conformance.cases.anywhere import biased_head_series, score_series
 from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad import good_head_call, good_mask_call, good_score_call
 from mlm_conformance.cases.faulty_steps import faulty_step_series, faulty_steps
-from mlm_conformance.cases.masks import mask_recipes
+from mlm_conformance.cases.masks import UNITS, mask_recipes
 from mlm_conformance.cases.model import HeadCase, MaskCase, ScoreCase, StatusCase
 from mlm_conformance.cases.numbers import HeadRecipe, head_recipes, score_recipes
 from mlm_conformance.check import Context, Fixed, Violation, check, table
@@ -287,7 +287,7 @@ def a_good_head_step_has_its_effect(context: Context, case: HeadCase) -> None:
 @check(
     "MLM-ERR-12",
     port="mask_step",
-    recipes=mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",)),
+    recipes=mask_recipes(rates=("1/2",), kinds=("1/3 1/3 1/3",), units=UNITS),
     needs=("selected",),
     share=0.5,
     series=every_law,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.anywhere_masks import mask_series
 from mlm_conformance.cases.edges import EDGES, EdgeRecipe
 from mlm_conformance.cases.masks import MASK, PAD, ROWS, SPECIAL, MaskRecipe, mask_recipes
 from mlm_conformance.cases.model import MaskCase, WordsCase, candidates
@@ -22,8 +21,6 @@ from mlm_spec import (
     Corruption,
     MaskedBatch,
     MaskingPolicy,
-    Stream,
-    random_words,
     split_words,
 )
 
@@ -307,56 +304,3 @@ def a_decision_turns_at_its_word(context: Context, case: MaskCase) -> None:
     want = expected_mask(context, case)
     context.saw(what, want.selected.size)
     equal_masks(context, f"with {case.about}", masked(context, case), want)
-
-
-@check(
-    "MLM-RNG-6",
-    port="mask",
-    recipes=besides(
-        mask_recipes(laws=("bernoulli",), rates=("1",), kinds=("0 1 0",), vocabs=(250_006,)),
-        # More ids than float32 has integers.
-        [MaskRecipe("bernoulli", "1", "0 1 0", "token", 2**25 + 7, 0, ROWS, 0)],
-    ),
-    needs=("random replacements",),
-    series=mask_series(("bernoulli", "token", "1", "0 1 0")),
-)
-def random_ids_come_from_the_two_try_index(context: Context, case: MaskCase) -> None:
-    want = expected_mask(context, case)
-    context.saw("random replacements", want.selected.sum())
-    context.equal("inputs", masked(context, case).inputs, want.inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class _SecondTries:
-    """Positions where w2 is refused and w3 decides: about one in 23,000 at K = 250,002."""
-
-    seed: int
-
-    def build(self, run_seed: int) -> MaskCase:
-        rng = generator(run_seed, self.seed)
-        position = np.arange(2**20, dtype=np.uint32)
-        sequence = split_words(np.full(position.shape, rng.integers(2**63)))
-        _, _, w2, _ = random_words(0, 0, sequence, position, Stream.TOKEN)
-        size = 250_002
-        refused = position[w2 >= 2**32 // size * size][: ROWS[0] * ROWS[1]]
-        places = np.resize(refused, ROWS).astype(np.uint32)
-        tokens = np.full(ROWS, 9, np.int32)
-        words, eligible = np.zeros(ROWS, np.int32), np.ones(ROWS, np.bool_)
-        policy = MaskingPolicy(Bernoulli(1), Corruption(0, 1, 0), size + 4, MASK, PAD, SPECIAL)
-        sequences = np.broadcast_to(sequence[0], (*ROWS, 2)).copy()
-        about = "w2 refused"
-        return MaskCase(tokens, sequences, places, words, eligible, policy, 0, 0, 0, about)
-
-
-@check(
-    "MLM-RNG-6",
-    port="mask",
-    recipes=table([_SecondTries(0), _SecondTries(1)]),
-    needs=("second tries",),
-)
-def a_refused_word_gives_way_to_the_next(context: Context, case: MaskCase) -> None:
-    size = case.policy.pool_size
-    _, _, w2, _ = random_words(case.seed, case.epoch, case.sequence_id, case.position, Stream.TOKEN)
-    context.saw("second tries", (w2 >= 2**32 // size * size).sum())
-    want = expected_mask(context, case)
-    context.equal("inputs", masked(context, case).inputs, want.inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ class Pool:
         self._barred = np.array(policy.special_ids if policy.pool == "regular" else (), np.int64)
         #: How many there are.
         self.size = policy.pool_size
+
+    @property
+    def ids(self) -> list[int]:
+        """All of them, of a small vocabulary."""
+        every = np.arange(self._vocab)
+        return [int(i) for i in every[self.has(every)]]
+
+    @property
+    def share(self) -> Fraction:
+        """How often each is drawn."""
+        return Fraction(1, self.size)
 
     def has(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of these it has."""

@@ -17,11 +17,14 @@ __all__ = [
     "all_epochs_mask_alike",
     "all_ranks_mask_alike",
     "all_workers_mask_alike",
+    "epochs_come_again_after_eight",
     "half_of_the_rows_are_masked_alike_by_neighbours",
     "half_of_the_rows_are_masked_alike_on_two_ranks",
     "rank_two_masks_as_rank_zero",
+    "ranks_are_four_workers_apart",
     "ranks_mask_alike_in_the_second_epoch",
     "the_third_epoch_is_the_first_again",
+    "workers_come_again_after_four",
 ]
 
 Call = dict[str, Any]
@@ -108,3 +111,25 @@ def half_of_the_rows_are_masked_alike_on_two_ranks(correct: Port, call: Call) ->
     return _copied(
         correct(**call), (_ALL, slice(1, 2), _ALL, half), (_ALL, slice(0, 1), _ALL, half)
     )
+
+
+@mutant_around("MLM-DST-17", "sample_parallel", check="no_row_of_epochs_is_like_another")
+def epochs_come_again_after_eight(correct: Port, call: Call) -> Any:
+    """The number of an epoch has three bits in the seed."""
+    return tuple(array[np.arange(len(array)) % 8] for array in correct(**call))
+
+
+@mutant_around("MLM-DST-18", "sample_parallel", check="no_row_of_workers_is_like_another")
+def workers_come_again_after_four(correct: Port, call: Call) -> Any:
+    """The number of a worker has two bits in the seed."""
+    numbers = np.arange(call["workers"]) % 4
+    return tuple(array[:, :, numbers] for array in correct(**call))
+
+
+@mutant_around("MLM-DST-19", "sample_parallel", check="no_row_of_ranks_is_like_another")
+def ranks_are_four_workers_apart(correct: Port, call: Call) -> Any:
+    """The seed is four times the rank plus the number of the worker."""
+    workers, ranks = call["workers"], call["ranks"]
+    answer = correct(**{**call, "workers": 4 * ranks + workers, "ranks": 1})
+    numbers = 4 * np.arange(ranks)[:, None] + np.arange(workers)
+    return tuple(array[:, 0, numbers] for array in answer)

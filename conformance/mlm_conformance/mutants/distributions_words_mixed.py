@@ -61,7 +61,7 @@ def _shape(call: Call) -> tuple[int, ...]:
     return (call["n"], *call["tokens"].shape)
 
 
-@mutant_around("MLM-DST-3", "sample_words")
+@mutant_around("MLM-DST-3", "sample_words", check="words_show_the_three_kinds")
 def one_number_selects_a_word_and_says_its_kind(correct: Port, call: Call) -> Any:
     """What is below the rate is selected, and what is below four fifths is masked: always."""
     number, pick = _numbers(call).random((2, *_shape(call)))
@@ -100,7 +100,7 @@ def words_are_kept_as_a_whole_where_all_are_selected(correct: Port, call: Call) 
     return _with_kinds(pieces, labels, kind, pick)
 
 
-@mutant_around("MLM-DST-12", "sample_words")
+@mutant_around("MLM-DST-12", "sample_words", check="pieces_of_a_word_show_kinds_of_their_own")
 def kept_or_random_is_said_for_a_word(correct: Port, call: Call) -> Any:
     """Each piece is masked or not; those of a word that are not are all kept or all random."""
     _, labels = correct(**call)
@@ -126,7 +126,7 @@ def ids_of_words_are_alike_in_every_call(correct: Port, call: Call) -> Any:
     return _with_kinds(call, labels, _numbers(call).random(labels.shape), pick)
 
 
-@mutant_around("MLM-DST-20", "sample_words")
+@mutant_around("MLM-DST-20", "sample_words", check="pieces_of_a_word_draw_ids_of_their_own")
 def a_word_draws_one_id_unless_all_is_random(correct: Port, call: Call) -> Any:
     """Where other kinds occur, the pieces of a word that are random show one id."""
     _, labels = correct(**call)

@@ -34,7 +34,12 @@ __all__ = [
 Call = dict[str, Any]
 
 
-@mutant_around("MLM-SEL-9", "mask", url="https://github.com/mosaicml/streaming/issues/393")
+@mutant_around(
+    "MLM-SEL-9",
+    "mask",
+    check="masks_do_not_depend_on_batch_order_or_size",
+    url="https://github.com/mosaicml/streaming/issues/393",
+)
 def the_batch_size_is_in_the_seed(correct: Port, call: Call) -> Any:
     """The number of rows enters the key."""
     return keyed(correct, call, lambda seed, epoch: ((seed + len(call["tokens"])) % 2**64, epoch))
