@@ -33,6 +33,7 @@ The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` show
 
 from __future__ import annotations
 
+from mlm_torch.collator import MaskingCollator, NumberedDataset
 from mlm_torch.compiled import compile_mask
 from mlm_torch.encoder import Layout, MaskedLanguageModel, layout_of
 from mlm_torch.head import (
@@ -63,7 +64,9 @@ __all__ = [
     "Layout",
     "MaskStep",
     "MaskedLanguageModel",
+    "MaskingCollator",
     "MicroBatch",
+    "NumberedDataset",
     "ScoreStep",
     "StepSum",
     "Updater",
