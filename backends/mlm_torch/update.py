@@ -16,7 +16,7 @@ from mlm_spec.batch import Status
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus
 from mlm_spec.training.config import TrainingConfig
 from mlm_torch.dropout import run_key
-from mlm_torch.encoder import Layout, MaskedLanguageModel
+from mlm_torch.encoder import Layout, MaskedLanguageModel, layout_of
 from mlm_torch.optimizer import (
     clip,
     learning_rate,
@@ -25,6 +25,7 @@ from mlm_torch.optimizer import (
     step_unless,
 )
 from mlm_torch.random_words import make_key
+from mlm_torch.replicas import ALONE, Replicas, unsynchronised
 
 __all__ = ["COMPUTE", "KEPT", "MicroBatch", "Totals", "UpdateReport", "Updater"]
 
@@ -84,10 +85,15 @@ class Updater:
     ----------
     model : its parameters in the dtype in which they are kept.
     config : how it is updated.
+    replicas : who else has micro-batches of the same updates.  All of them make every call
+        together, and what is returned is the same on all.
     """
 
-    def __init__(self, model: MaskedLanguageModel, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: MaskedLanguageModel, config: TrainingConfig, replicas: Replicas = ALONE
+    ) -> None:
         self.model, self.config = model, config
+        self._replicas, self._module = replicas, replicas.module(model)
         self.optimizer = make_optimizer(model.parameters(), config)
         device = next(model.parameters()).device
         self.update_count = torch.zeros((), dtype=torch.int64, device=device)
@@ -169,16 +175,22 @@ class Updater:
     ) -> Totals:
         zero = torch.zeros_like(self.update_count)
         summed, word = zero.double(), zero.int()
-        count = sum((given.batch.selected.sum() for given in micro_batches), start=zero)
+        own = sum((given.batch.selected.sum() for given in micro_batches), start=zero)
+        count = self._replicas.total(own)
         upstream, dtype = self._upstream(count), COMPUTE[self.config.precision]
-        for batch, layout, capacity in micro_batches:
-            found = self.model(batch, layout, capacity, dtype, run)
-            if backward:
-                (found.sum * upstream).backward()
+        if self._replicas.group is not None and not micro_batches:
+            micro_batches = [_nothing(self.model)]  # the others wait for gradients
+        module = self._module if backward else self.model
+        for number, (batch, layout, capacity) in enumerate(micro_batches, start=1):
+            with unsynchronised(module, last=number == len(micro_batches)):
+                found = module(batch, layout, capacity, dtype, run)
+                if backward:
+                    (found.sum * upstream).backward()
             summed = summed + found.sum.detach().double()
             word = word | found.status
-        overflow = (word & int(Status.OVERFLOW)) != 0
-        return Totals(summed, count, overflow, (word & int(Status.NOT_FINITE)) != 0)
+        flags = [(word & int(bit)) != 0 for bit in (Status.OVERFLOW, Status.NOT_FINITE)]
+        summed, overflow, bad = self._replicas.total(torch.stack([summed, *flags]).double())
+        return Totals(summed, count, overflow != 0, bad != 0)
 
     def _rescale(self, broken: Tensor, skip: Tensor) -> None:
         """Halve the scale of the loss, or double it after each 2,000 updates (float16 only)."""
@@ -189,3 +201,14 @@ class Updater:
         self.loss_scale = torch.where(broken, scale / 2, grown).clamp(
             _SMALLEST_SCALE, _LARGEST_SCALE
         )
+
+
+def _nothing(model: MaskedLanguageModel) -> MicroBatch:
+    """A micro-batch of one position that is not selected."""
+    device, grid = model.cls["predictions"].bias.device, bool(model.config.attention_dropout)
+    zeros = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    ids = torch.zeros(1, 1, 2, dtype=torch.uint32, device=device)
+    batch = TrainingBatch(
+        zeros, zeros, zeros.bool(), ~zeros.bool(), zeros, zeros, ids, zeros.to(torch.uint32)
+    )
+    return MicroBatch(batch, layout_of(batch, whole=True, grid=grid), 0)
