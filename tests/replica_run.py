@@ -1,4 +1,4 @@
-"""What each of several processes runs in `test_torch_replicas`: ``replica_run.py FOLDER``.
+"""What each process of `test_torch_replicas` runs: ``replica_run.py FOLDER [sharded]``.
 
 The same updates at 1, 2, … replicas, as many as there are processes, each written down.
 """
@@ -32,7 +32,7 @@ from torch_training_cases import (
 from mlm_spec.errors import MlmSpecError
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 
-__all__ = ["digest_of", "own_part", "updates"]
+__all__ = ["digest_of", "name_of", "own_part", "updates"]
 
 Batches = list[dict[str, Any]]
 
@@ -49,6 +49,10 @@ def updates() -> list[Batches]:
         [],
         [tokens_of(11), none, batch_of(12)],
     ]
+
+
+def name_of(group: Replicas) -> str:
+    return f"{group.size}{' sharded' if group.sharded else ''}"
 
 
 def own_part(batches: Batches, group: Replicas) -> Batches:
@@ -77,7 +81,7 @@ def session_of(group: Replicas, seed: int = 0, **training: Any) -> Session:
 def run(group: Replicas, folder: Path) -> list[dict[str, Any]]:
     session, found = session_of(group, seed=group.rank and 100 + group.rank), []
     for number, batches in enumerate(updates()):
-        mine, stem = own_part(batches, group), folder / f"{group.size}-{number}"
+        mine, stem = own_part(batches, group), folder / f"{name_of(group)}-{number}"
         gradients = session.gradients(mine)["gradients"]
         evaluated = session.evaluate(mine)
         if group.rank == 0:
@@ -102,7 +106,7 @@ def refusals(session: Session, group: Replicas, folder: Path) -> list[str]:
     for call, argument in (
         (session.step, [bad if last else batch_of(1)]),
         (session.evaluate, [bad if last else batch_of(1)]),
-        (session.load, folder / ("absent" if last else f"{group.size}-0.safetensors")),
+        (session.load, folder / ("absent" if last else f"{name_of(group)}-0.safetensors")),
     ):
         try:
             call(argument)
@@ -125,6 +129,11 @@ def wrong(group: Replicas, folder: Path) -> None:
         np.savez(folder / f"{group.size}-wrong.npz", **gradients)
 
 
+def write(group: Replicas, folder: Path) -> None:
+    text = json.dumps(run(group, folder))
+    (folder / f"{name_of(group)}-{group.rank}.json").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
@@ -132,10 +141,10 @@ def main() -> None:
         for size in range(1, every.size + 1):
             group = dist.new_group(range(size))
             if every.rank < size:
-                part = Replicas(group, every.rank, size)
-                text = json.dumps(run(part, folder))
-                (folder / f"{size}-{every.rank}.json").write_text(text, encoding="utf-8")
-                wrong(part, folder)
+                write(Replicas(group, every.rank, size), folder)
+                wrong(Replicas(group, every.rank, size), folder)
+        if "sharded" in sys.argv:
+            write(Replicas(every.group, every.rank, every.size, sharded=True), folder)
         dist.barrier()
 
 

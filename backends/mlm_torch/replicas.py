@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mlm_spec.errors import MlmSpecError
 from mlm_torch.device import find_device
+from mlm_torch.shards import shard
 
 __all__ = ["ALONE", "Replicas", "replicas", "unsynchronised"]
 
@@ -36,11 +37,14 @@ class Replicas:
     group : the process group; None: this process is alone.
     rank : which of them this one is.
     size : how many there are.
+    sharded : whether each keeps a part of every parameter and of its moments (FSDP2) in place of
+        the whole (DDP).
     """
 
     group: Any = None
     rank: int = 0
     size: int = 1
+    sharded: bool = False
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all replicas, in the dtype of the values and equal on all of them."""
@@ -49,6 +53,30 @@ class Replicas:
         found = values.clone()
         dist.all_reduce(found, group=self.group)
         return found
+
+    def peak(self, value: Tensor) -> Tensor:
+        """The largest magnitude of gradients, from that of the part that is here; or infinity."""
+        value = torch.where(torch.isfinite(value), value, torch.inf)  # a maximum may lose a NaN
+        if self.sharded:
+            value = value.clone()
+            dist.all_reduce(value, dist.ReduceOp.MAX, self.group)
+        return value
+
+    def norm(self, value: Tensor) -> Tensor:
+        """The norm of gradients, from that of the part that is here."""
+        return self.total(value.square()).sqrt() if self.sharded else value
+
+    def calls(self, own: int, device: torch.device) -> int:
+        """How often the model is called here for ``own`` micro-batches.
+
+        Gradients arrive when all replicas have called it; parameters in parts are put together by
+        all of them, at every call.
+        """
+        if self.group is None or not self.sharded:
+            return own if self.group is None else max(own, 1)
+        most = torch.tensor(own, device=device)
+        dist.all_reduce(most, dist.ReduceOp.MAX, self.group)
+        return int(most)
 
     def first_error(self, error: MlmSpecError | None, device: torch.device) -> int | None:
         """Which replica has an error, the first of them; this one's own is raised here.
@@ -72,6 +100,8 @@ class Replicas:
         """
         if self.group is None:
             return model
+        if self.sharded:
+            return shard(model, self.group)
         # The order of the sum follows the buckets, which are otherwise arranged anew after the
         # first update: a run that is resumed would round differently.
         fixed = torch.are_deterministic_algorithms_enabled()
@@ -103,12 +133,15 @@ def unsynchronised(module: nn.Module, last: bool) -> Any:
 
 
 @contextmanager
-def replicas(device: str = "cpu", seconds: float = 600.0) -> Iterator[tuple[Replicas, str]]:
+def replicas(
+    device: str = "cpu", *, sharded: bool = False, seconds: float = 600.0
+) -> Iterator[tuple[Replicas, str]]:
     """Join the replicas that ``torchrun`` started, for a while.
 
     Parameters
     ----------
     device : "cpu" (gloo), or "cuda" (NCCL), of which each process takes the one of its local rank.
+    sharded : whether parameters and moments lie in parts on the replicas.
     seconds : how long one waits for the others before that is an error.
 
     Yields
@@ -133,6 +166,6 @@ def replicas(device: str = "cpu", seconds: float = 600.0) -> Iterator[tuple[Repl
     backend = "nccl" if place.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
     try:
-        yield Replicas(dist.group.WORLD, dist.get_rank(), dist.get_world_size()), own
+        yield Replicas(dist.group.WORLD, dist.get_rank(), dist.get_world_size(), sharded), own
     finally:
         dist.destroy_process_group()

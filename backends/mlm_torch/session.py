@@ -29,6 +29,7 @@ from mlm_torch.micro_batches import Given, count_sequences, on_device, read_micr
 from mlm_torch.optimizer import moments
 from mlm_torch.precision import full_precision
 from mlm_torch.replicas import ALONE, Replicas
+from mlm_torch.shards import split, whole
 from mlm_torch.update import KEPT, MicroBatch, Totals, Updater, UpdateReport
 
 __all__ = ["Session"]
@@ -93,9 +94,8 @@ class Session:
         found, gradients = self._with_room(
             self._read(batches), self._updater.gradients, lambda pair: pair[0]
         )
-        arrays = [_array(gradient) for gradient in gradients]
-        names = [name for name, _ in self._updater.model.named_parameters()]
-        return {**_sum_and_count(found), "gradients": dict(zip(names, arrays, strict=True))}
+        parts = dict(zip(self._updater.parts, gradients, strict=True))
+        return {**_sum_and_count(found), "gradients": self._arrays(parts)}
 
     def step(self, batches: Iterable[Fields], sequences: int | None = None) -> dict[str, Any]:
         """One update, of which these are the micro-batches; what it did.
@@ -126,22 +126,23 @@ class Session:
 
     def parameters(self) -> dict[str, Array]:
         """Copies of the parameters by name."""
-        return {name: _array(x) for name, x in self._updater.model.named_parameters()}
+        return self._arrays(self._updater.parts)
 
     def state(self) -> dict[str, Any]:
         """All of the state but the parameters."""
         found: dict[str, Any] = {"update": self._made, "loss_scale": self._loss_scale}
-        groups: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
-        for name, parameter in self._updater.model.named_parameters():
-            for group, moment in zip(
-                groups, moments(self._updater.optimizer, parameter), strict=True
-            ):
-                group[name] = _array(moment)
-        return {**found, **dict(zip(_GROUPS[1:], groups, strict=True)), "position": self._position}
+        updater = self._updater
+        pairs = {name: moments(updater.optimizer, part) for name, part in updater.parts.items()}
+        for number, group in enumerate(_GROUPS[1:]):
+            found[group] = self._arrays({name: pair[number] for name, pair in pairs.items()})
+        return {**found, "position": self._position}
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint, whole or not at all; else `CheckpointError`."""
-        tensors = {name: x.cpu().contiguous() for name, x in self._tensors().items()}
+        tensors = {
+            name: whole(part.detach(), like).cpu().contiguous()
+            for name, (part, like) in self._tensors().items()
+        }
         state = Checkpoint(tensors, self._made, self._loss_scale, self._position)
         with self._together(str(path), CheckpointError):
             if self._replicas.rank == 0:
@@ -152,9 +153,10 @@ class Session:
         """Go on from a checkpoint of the same configurations; else `CheckpointError`."""
         tensors = self._tensors()
         with self._together(str(path), CheckpointError):
-            found = read_checkpoint(path, self._told, tensors)
-        for name, tensor in tensors.items():
-            tensor.copy_(found.tensors[name])
+            likes = {name: like for name, (_, like) in tensors.items()}
+            found = read_checkpoint(path, self._told, likes)
+        for name, (part, like) in tensors.items():
+            part.copy_(split(found.tensors[name], like))
         updater = self._updater
         updater.update_count.fill_(found.update)
         updater.loss_scale.fill_(found.loss_scale)
@@ -166,13 +168,19 @@ class Session:
     def _loss_scale(self) -> float:
         return float(self._updater.loss_scale)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """All tensors of the state, under their names in a checkpoint."""
-        found = {}
-        for name, parameter in self._updater.model.named_parameters():
-            parts = (parameter.detach(), *moments(self._updater.optimizer, parameter))
-            found |= {f"{g}/{name}": x for g, x in zip(_GROUPS, parts, strict=True)}
+    def _tensors(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """All of the state under its names in a checkpoint: the part here, and the parameter."""
+        found, updater = {}, self._updater
+        for name, like in updater.model.named_parameters():
+            part = updater.parts[name]
+            parts = (part, *moments(updater.optimizer, part))
+            found |= {f"{g}/{name}": (x, like) for g, x in zip(_GROUPS, parts, strict=True)}
         return found
+
+    def _arrays(self, parts: Mapping[str, Tensor]) -> dict[str, Array]:
+        """Copies as arrays of what is laid out as the parameters are, whole."""
+        likes = self._updater.model.named_parameters()
+        return {name: _array(whole(parts[name].detach(), like)) for name, like in likes}
 
     def _check_not_over(self) -> None:
         config, number = self._told.training, self._made + 1

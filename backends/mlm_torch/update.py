@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlm_spec.batch import Status
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus
@@ -26,6 +26,7 @@ from mlm_torch.optimizer import (
 )
 from mlm_torch.random_words import make_key
 from mlm_torch.replicas import ALONE, Replicas, unsynchronised
+from mlm_torch.shards import part_of
 
 __all__ = ["COMPUTE", "KEPT", "MicroBatch", "Totals", "UpdateReport", "Updater"]
 
@@ -94,7 +95,12 @@ class Updater:
     ) -> None:
         self.model, self.config = model, config
         self._replicas, self._module = replicas, replicas.module(model)
-        self.optimizer = make_optimizer(model.parameters(), config)
+        #: What is optimised, by name: the parameters, or the parts of them that are here.
+        self.parts = {
+            name: nn.Parameter(part_of(x.detach())) if replicas.sharded else x
+            for name, x in model.named_parameters()
+        }
+        self.optimizer = make_optimizer(self.parts.values(), config)
         device = next(model.parameters()).device
         self.update_count = torch.zeros((), dtype=torch.int64, device=device)
         # Made once: a new tensor with numbers of the host waits for the device.
@@ -113,9 +119,9 @@ class Updater:
         Of nothing it is 0.  In the order of the model's parameters.
         """
         totals, gradients = self._accumulated(micro_batches)
-        mean = mean_gradients(gradients, self._divisor(totals))
+        mean = mean_gradients(gradients, self._divisor(totals), self._replicas)
         clip(gradients, mean, None)
-        self.optimizer.zero_grad()
+        self._forget_gradients()
         return totals, gradients
 
     def update(self, micro_batches: Sequence[MicroBatch]) -> UpdateReport:
@@ -129,14 +135,14 @@ class Updater:
             were selected than there was room for; then nothing at all was changed.
         """
         totals, gradients = self._accumulated(micro_batches)
-        mean = mean_gradients(gradients, self._divisor(totals))
+        mean = mean_gradients(gradients, self._divisor(totals), self._replicas)
         clip(gradients, mean, self.config.max_grad_norm)
         empty = totals.count == 0
         broken = (totals.bad | ~mean.finite) & ~empty
         skip = empty | broken | totals.overflow
         rate = learning_rate(self.update_count + 1, self.config)
         step_unless(self.optimizer, skip, rate)
-        self.optimizer.zero_grad()
+        self._forget_gradients()
         self.update_count += ~skip
         self._rescale(broken & ~totals.overflow, skip)
         status = torch.where(empty, int(UpdateStatus.EMPTY), 0)
@@ -161,14 +167,18 @@ class Updater:
 
     def _accumulated(self, micro_batches: Sequence[MicroBatch]) -> tuple[Totals, list[Tensor]]:
         """The totals, and the gradients of the sum times `_upstream`."""
-        self.optimizer.zero_grad()
+        self._forget_gradients()
         run = run_key(self._seed, self.update_count + 1)
         totals = self._totals(micro_batches, run, backward=True)
-        parameters = list(self.model.parameters())
-        for parameter in parameters:
+        for parameter, part in zip(self.model.parameters(), self.parts.values(), strict=True):
             if parameter.grad is None:  # no micro-batch at all
                 parameter.grad = torch.zeros_like(parameter)
-        return totals, [parameter.grad for parameter in parameters]
+            part.grad = part_of(parameter.grad)
+        return totals, [part.grad for part in self.parts.values()]
+
+    def _forget_gradients(self) -> None:
+        self.optimizer.zero_grad()
+        self.model.zero_grad()
 
     def _totals(
         self, micro_batches: Sequence[MicroBatch], run: Tensor | None, *, backward: bool
@@ -178,8 +188,10 @@ class Updater:
         own = sum((given.batch.selected.sum() for given in micro_batches), start=zero)
         count = self._replicas.total(own)
         upstream, dtype = self._upstream(count), COMPUTE[self.config.precision]
-        if self._replicas.group is not None and not micro_batches:
-            micro_batches = [_nothing(self.model)]  # the others wait for gradients
+        missing = self._replicas.calls(len(micro_batches), zero.device) - len(micro_batches)
+        micro_batches = (
+            [*micro_batches, *missing * [_nothing(self.model)]] if missing else micro_batches
+        )
         module = self._module if backward else self.model
         for number, (batch, layout, capacity) in enumerate(micro_batches, start=1):
             with unsynchronised(module, last=number == len(micro_batches)):
@@ -205,7 +217,7 @@ class Updater:
 
 def _nothing(model: MaskedLanguageModel) -> MicroBatch:
     """A micro-batch of one position that is not selected."""
-    device, grid = model.cls["predictions"].bias.device, bool(model.config.attention_dropout)
+    device, grid = next(model.parameters()).device, bool(model.config.attention_dropout)
     zeros = torch.zeros(1, 1, dtype=torch.int64, device=device)
     ids = torch.zeros(1, 1, 2, dtype=torch.uint32, device=device)
     batch = TrainingBatch(
