@@ -15,10 +15,8 @@ import mlm_torch.replicas
 import numpy as np
 import torch
 import torch.distributed as dist
-from mlm_torch.checkpoint import Configuration
-from mlm_torch.port import as_tensor
-from mlm_torch.replicas import Replicas, replicas
-from mlm_torch.session import Session
+from mlm_torch.port import TorchPort
+from mlm_torch.replicas import Replicas, join_replicas
 from torch_training_cases import (
     ENCODER,
     POLICY,
@@ -30,7 +28,6 @@ from torch_training_cases import (
 )
 
 from mlm_spec.errors import MlmSpecError
-from mlm_spec.training.config import EncoderConfig, TrainingConfig
 
 __all__ = ["digest_of", "name_of", "own_part", "updates"]
 
@@ -67,15 +64,10 @@ def digest_of(values: dict[str, Any]) -> str:
     return found.hexdigest()
 
 
-def session_of(group: Replicas, seed: int = 0, **training: Any) -> Session:
+def session_of(group: Replicas, seed: int = 0) -> Any:
     """Replicas begin with different parameters, of which the first one's count."""
-    told = Configuration(
-        EncoderConfig.from_mapping(ENCODER),
-        TrainingConfig.from_mapping(TRAINING | training),
-        POLICY,
-    )
     given = parameters_of(seed=seed) if seed else parameters_of()
-    return Session(told, given, torch.device("cpu"), as_tensor, replicas=group)
+    return TorchPort(replicas=group).session(ENCODER, TRAINING, given, POLICY)
 
 
 def run(group: Replicas, folder: Path) -> list[dict[str, Any]]:
@@ -98,7 +90,7 @@ def run(group: Replicas, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def refusals(session: Session, group: Replicas, folder: Path) -> list[str]:
+def refusals(session: Any, group: Replicas, folder: Path) -> list[str]:
     """What is said on each replica where only the last one has a bad batch or file."""
     last, said = group.rank == group.size - 1, []
     bad = batch_of(1)
@@ -129,6 +121,21 @@ def wrong(group: Replicas, folder: Path) -> None:
         np.savez(folder / f"{group.size}-wrong.npz", **gradients)
 
 
+def resumed(group: Replicas, folder: Path) -> list[str]:
+    """The state after two updates, in one go and from the checkpoint between them."""
+    path = folder / f"{name_of(group)}-resumed.safetensors"
+    torch.use_deterministic_algorithms(True)
+    one, other = session_of(group), session_of(group)
+    for number, batches in enumerate(updates()[:3]):
+        one.step(own_part(batches, group))
+        if number == 1:
+            one.save(path)
+            other.load(path)
+    other.step(own_part(updates()[2], group))
+    torch.use_deterministic_algorithms(False)
+    return [digest_of(everything(session)) for session in (one, other)]
+
+
 def write(group: Replicas, folder: Path) -> None:
     text = json.dumps(run(group, folder))
     (folder / f"{name_of(group)}-{group.rank}.json").write_text(text, encoding="utf-8")
@@ -137,7 +144,7 @@ def write(group: Replicas, folder: Path) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
-    with replicas(seconds=60) as (every, _):
+    with join_replicas(seconds=60) as (every, _):
         for size in range(1, every.size + 1):
             group = dist.new_group(range(size))
             if every.rank < size:
@@ -145,6 +152,8 @@ def main() -> None:
                 wrong(Replicas(group, every.rank, size), folder)
         if "sharded" in sys.argv:
             write(Replicas(every.group, every.rank, every.size, sharded=True), folder)
+        text = json.dumps(resumed(every, folder))
+        (folder / f"resumed-{every.rank}.json").write_text(text, encoding="utf-8")
         dist.barrier()
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ from mlm_spec.errors import (
 from mlm_spec.policy import Bernoulli, Corruption, FixedCount, MaskingPolicy, Span, WholeWord
 from mlm_spec.training.batch import TrainingBatch
 
+TARGETS = Path(__file__).parent / "targets"
 SEED, FIRST, LONGEST = 2**63 + 5, 2**40 + 1, 12
 SHOWN = Corruption("4/5", "1/10", "1/10")
 
@@ -238,6 +243,19 @@ def test_ranks_make_together_what_one_makes(ranks: int) -> None:
             if epoch:
                 together |= found
     assert together == WANTED[1]
+
+
+def test_the_suite_tells_epochs_workers_and_ranks_apart() -> None:
+    """As it judges other people's collators, where ranks have different parts of the data."""
+    ids = [f"MLM-DST-{n}" for n in (17, 18, 19)]
+    command = [sys.executable, "-m", "mlm_conformance", "check", "collating:Collating"]
+    command += ["--profile", "quick", "--only", *ids]
+    here = os.pathsep.join([str(TARGETS), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": here}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 of 3 pass" in done.stdout, done.stdout
 
 
 def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_the_masks_of_that_epoch() -> None:

@@ -196,6 +196,13 @@ def test_what_one_replica_refuses_is_refused_by_all_and_changes_nothing(
     ]  # fmt: skip
 
 
+def test_a_run_of_replicas_that_is_resumed_ends_as_one_that_was_not(folder: Path) -> None:
+    """In deterministic mode, bit for bit."""
+    paths = [folder / f"resumed-{rank}.json" for rank in range(4)]
+    ends = {word for path in paths for word in json.loads(path.read_text(encoding="utf-8"))}
+    assert len(ends) == 1
+
+
 def test_torchrun_starts_them_too(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(SCRIPT), str(tmp_path)]

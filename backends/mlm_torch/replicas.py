@@ -25,7 +25,7 @@ from mlm_spec.errors import MlmSpecError
 from mlm_torch.device import find_device
 from mlm_torch.shards import shard
 
-__all__ = ["ALONE", "Replicas", "replicas", "unsynchronised"]
+__all__ = ["ALONE", "Replicas", "join_replicas", "unsynchronised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def unsynchronised(module: nn.Module, last: bool) -> Any:
 
 
 @contextmanager
-def replicas(
+def join_replicas(
     device: str = "cpu", *, sharded: bool = False, seconds: float = 600.0
 ) -> Iterator[tuple[Replicas, str]]:
     """Join the replicas that ``torchrun`` started, for a while.
@@ -152,7 +152,10 @@ def replicas(
     ------
     DeviceError : there is no such device.
 
-    >>> with replicas() as (group, device):
+    Source: chapter TRN.  Bound: an update differs from that of one process by the order in which
+    gradients of micro-batches are added up, and by nothing else.
+
+    >>> with join_replicas() as (group, device):
     ...     group.size, device
     (1, 'cpu')
     """
