@@ -19,7 +19,7 @@ WORKERS ?= 2
 RESULTS ?= benchmarks/results
 VENV ?= .venv
 FIELD_VENV ?= .venv-field
-PEERS := transformers optax jax keras-hub tensorflow
+PEERS := transformers accelerate optax jax keras-hub tensorflow
 REPORT := mlm-spec-report
 MATRIX := --profile quick --own ci --around torch --around jax
 
@@ -77,6 +77,7 @@ backends: $(VENV)/installed-test
 field: $(FIELD_VENV)/installed-field ## implementations in wide use, checked: docs/field-report.md
 	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md
 	$(FIELD_VENV)/bin/python -m benchmarks.encoder --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.trainer --results $(RESULTS)
 
 bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on the CPU: benchmarks/results
 	$(FIELD_VENV)/bin/python -m benchmarks.masking --results $(RESULTS)

@@ -41,6 +41,7 @@ _PACKAGES = (
     "jax",
     "jaxlib",
     "transformers",
+    "accelerate",
     "optax",
     "keras",
     "keras-hub",

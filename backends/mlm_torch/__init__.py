@@ -26,13 +26,17 @@ Four families:
   `raise_for_status` for afterwards.  `compile_mask` makes a fast masker of one policy;
 * *training*: `MaskedLanguageModel`, an `nn.Module` whose forward is the objective of a batch laid
   out by `layout_of`, and `Updater`, which makes one update of it from `MicroBatch` tuples.
-  `TorchPort.session` is the same for arrays, with checkpoints.
+  `TorchPort.session` is the same for arrays, with checkpoints.  `join_replicas` makes each of
+  them one of several processes that ``torchrun`` started.
+
+For those who train elsewhere `MaskingCollator` brings the masks into their `DataLoader`.
 
 The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` shows how well.
 """
 
 from __future__ import annotations
 
+from mlm_torch.collator import MaskingCollator, NumberedDataset
 from mlm_torch.compiled import compile_mask
 from mlm_torch.encoder import Layout, MaskedLanguageModel, layout_of
 from mlm_torch.head import (
@@ -55,6 +59,7 @@ from mlm_torch.objective import (
 )
 from mlm_torch.places import sequence_words
 from mlm_torch.random_words import make_key, random_words
+from mlm_torch.replicas import Replicas, join_replicas
 from mlm_torch.status import raise_for_status
 from mlm_torch.update import MicroBatch, Updater
 
@@ -63,7 +68,10 @@ __all__ = [
     "Layout",
     "MaskStep",
     "MaskedLanguageModel",
+    "MaskingCollator",
     "MicroBatch",
+    "NumberedDataset",
+    "Replicas",
     "ScoreStep",
     "StepSum",
     "Updater",
@@ -71,6 +79,7 @@ __all__ = [
     "head",
     "head_log_likelihood_sum",
     "head_step",
+    "join_replicas",
     "layout_of",
     "log_likelihood_sum",
     "loss",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mlm_spec.training.config import TrainingConfig
+from mlm_torch.replicas import ALONE, Replicas
 
 __all__ = [
     "Mean",
@@ -92,25 +93,31 @@ def learning_rate(update: Tensor, config: TrainingConfig) -> Tensor:
 
 
 @torch.no_grad()
-def mean_gradients(gradients: Sequence[Tensor], divisor: Tensor) -> Mean:
+def mean_gradients(
+    gradients: Sequence[Tensor], divisor: Tensor, replicas: Replicas = ALONE
+) -> Mean:
     """Divide gradients of a sum by its count, in place, and take their norm.
 
     Parameters
     ----------
     gradients : all of one model, each tied one once.
     divisor : float64 scalar: −count, times the scale of the loss.
+    replicas : where the rest of the gradients is, if these are parts.
 
     Notes
     -----
     A power of two in the divisor changes no digit.  With it the largest entry is between 1 and 2,
     and the norm may be taken in the dtype of the gradients.
     """
-    peak = torch.stack(torch._foreach_norm(gradients, torch.inf)).double().amax()
+    here = [gradient for gradient in gradients if gradient.numel()]  # a part may be empty
+    peak = torch.stack(torch._foreach_norm(here, torch.inf)).double().amax()
+    peak = replicas.peak(peak)
     finite = torch.isfinite(peak)
     usable = torch.where(finite, peak, 1.0).clamp(min=_SMALLEST_PEAK)
     exponent = torch.frexp(usable / divisor)[1].long() - 1
     torch._foreach_div_(gradients, divisor * _power_of_two(exponent))
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).double())
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(here)).double())
+    norm = replicas.norm(norm)
     return Mean(exponent, norm * _power_of_two(exponent), finite)
 
 

@@ -26,6 +26,7 @@ from mlm_torch.loss import Reduction, loss
 from mlm_torch.masking import MaskStep, mask, mask_step
 from mlm_torch.objective import ScoreStep, score, score_step
 from mlm_torch.random_words import make_key, random_words
+from mlm_torch.replicas import ALONE, Replicas
 from mlm_torch.session import Session
 from mlm_torch.status import raise_for_status
 
@@ -41,6 +42,7 @@ class TorchPort:
     ----------
     device : "cpu", "cuda" or "cuda:1".
     loss_reduction : what `loss` returns: "mean", "sum" or "sum/num_items".
+    replicas : the processes that train together in a session, from `mlm_torch.join_replicas`.
 
     Raises
     ------
@@ -53,9 +55,14 @@ class TorchPort:
 
     accumulation = "any"  # PyTorch does not say in which order it adds
 
-    def __init__(self, device: str = "cpu", loss_reduction: Reduction = "mean") -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        loss_reduction: Reduction = "mean",
+        replicas: Replicas = ALONE,
+    ) -> None:
         self.device = find_device(device)
-        self.loss_reduction = loss_reduction
+        self.loss_reduction, self._replicas = loss_reduction, replicas
         self.versions = {"torch": str(torch.__version__), "numpy": np.__version__}
         if self.device.type == "cuda":
             self.versions["cuda"] = str(torch.version.cuda)
@@ -176,7 +183,8 @@ class TorchPort:
         ConfigError, PolicyError, InputError, ShapeError, DTypeError, NotFiniteError.
         """
         configs = EncoderConfig.from_mapping(encoder), TrainingConfig.from_mapping(training)
-        return Session(Configuration(*configs, policy), parameters, self.device, as_tensor)
+        told = Configuration(*configs, policy)
+        return Session(told, parameters, self.device, as_tensor, replicas=self._replicas)
 
     def raise_for_status(self, status: int, mean: bool = False) -> None:
         """As `mlm_torch.raise_for_status`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlm_spec.errors import DTypeError, InputError, NotFiniteError, PolicyError, ShapeError
+from mlm_spec.errors import (
+    CheckpointError,
+    DTypeError,
+    InputError,
+    MlmSpecError,
+    NotFiniteError,
+    PolicyError,
+    ShapeError,
+)
 from mlm_spec.policy import MaskingPolicy
 from mlm_spec.training.batch import TrainingBatch
 from mlm_torch.checkpoint import Checkpoint, Configuration, read_checkpoint, write_checkpoint
@@ -19,6 +28,8 @@ from mlm_torch.encoder import MaskedLanguageModel
 from mlm_torch.micro_batches import Given, count_sequences, on_device, read_micro_batch
 from mlm_torch.optimizer import moments
 from mlm_torch.precision import full_precision
+from mlm_torch.replicas import ALONE, Replicas
+from mlm_torch.shards import split, whole
 from mlm_torch.update import KEPT, MicroBatch, Totals, Updater, UpdateReport
 
 __all__ = ["Session"]
@@ -42,6 +53,9 @@ class Session:
     device : where it runs.
     as_tensor : from an array of the caller to a tensor of the host.
     compiled : the backend of `torch.compile` for the parts of the model, or None.
+    replicas : who else has micro-batches of the same updates.  Each gives its own, perhaps none,
+        to calls that all make together.  Numbers and state are those of all, equal on each, and
+        an error on one is an error on all.
     """
 
     def __init__(
@@ -51,6 +65,7 @@ class Session:
         device: torch.device,
         as_tensor: AsTensor,
         compiled: str | None = None,
+        replicas: Replicas = ALONE,
     ) -> None:
         if told.policy is not None and not isinstance(told.policy, MaskingPolicy):
             raise PolicyError(
@@ -65,7 +80,8 @@ class Session:
         model.load_state_dict(given)
         if compiled is not None:
             model.compile_parts(compiled)
-        self._updater = Updater(model, told.training)
+        self._replicas = replicas
+        self._updater = Updater(model, told.training, replicas)
         self._made, self._position, self._share = 0, 0, 4
 
     def evaluate(self, batches: Iterable[Fields]) -> dict[str, Any]:
@@ -78,9 +94,8 @@ class Session:
         found, gradients = self._with_room(
             self._read(batches), self._updater.gradients, lambda pair: pair[0]
         )
-        arrays = [_array(gradient) for gradient in gradients]
-        names = [name for name, _ in self._updater.model.named_parameters()]
-        return {**_sum_and_count(found), "gradients": dict(zip(names, arrays, strict=True))}
+        parts = dict(zip(self._updater.parts, gradients, strict=True))
+        return {**_sum_and_count(found), "gradients": self._arrays(parts)}
 
     def step(self, batches: Iterable[Fields], sequences: int | None = None) -> dict[str, Any]:
         """One update, of which these are the micro-batches; what it did.
@@ -90,6 +105,7 @@ class Session:
         batches : fields of `TrainingBatch` as arrays, or tokens, eligible, epoch and perhaps
             word_id in place of inputs, targets and selected, which are then made on the device.
         sequences : how many sequences of the run's order these are; None: as many as they show.
+            Replicas say so of their own.
 
         Returns
         -------
@@ -102,39 +118,45 @@ class Session:
         self._check_not_over()
         given = self._read(batches)
         report = self._with_room(given, self._updater.update, lambda found: found)
-        self._position += sum(map(count_sequences, given)) if sequences is None else sequences
+        own = sum(map(count_sequences, given)) if sequences is None else sequences
+        self._position += int(self._replicas.total(torch.tensor(own, device=self._device)))
         found = _read_report(report)
         self._made = found["update"]
         return found
 
     def parameters(self) -> dict[str, Array]:
         """Copies of the parameters by name."""
-        return {name: _array(x) for name, x in self._updater.model.named_parameters()}
+        return self._arrays(self._updater.parts)
 
     def state(self) -> dict[str, Any]:
         """All of the state but the parameters."""
         found: dict[str, Any] = {"update": self._made, "loss_scale": self._loss_scale}
-        groups: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
-        for name, parameter in self._updater.model.named_parameters():
-            for group, moment in zip(
-                groups, moments(self._updater.optimizer, parameter), strict=True
-            ):
-                group[name] = _array(moment)
-        return {**found, **dict(zip(_GROUPS[1:], groups, strict=True)), "position": self._position}
+        updater = self._updater
+        pairs = {name: moments(updater.optimizer, part) for name, part in updater.parts.items()}
+        for number, group in enumerate(_GROUPS[1:]):
+            found[group] = self._arrays({name: pair[number] for name, pair in pairs.items()})
+        return {**found, "position": self._position}
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint, whole or not at all; else `CheckpointError`."""
-        tensors = {name: x.cpu().contiguous() for name, x in self._tensors().items()}
+        tensors = {
+            name: whole(part.detach(), like).cpu().contiguous()
+            for name, (part, like) in self._tensors().items()
+        }
         state = Checkpoint(tensors, self._made, self._loss_scale, self._position)
-        write_checkpoint(path, state, self._told)
+        with self._together(str(path), CheckpointError):
+            if self._replicas.rank == 0:
+                write_checkpoint(path, state, self._told)
 
     @torch.no_grad()
     def load(self, path: str | Path) -> None:
         """Go on from a checkpoint of the same configurations; else `CheckpointError`."""
         tensors = self._tensors()
-        found = read_checkpoint(path, self._told, tensors)
-        for name, tensor in tensors.items():
-            tensor.copy_(found.tensors[name])
+        with self._together(str(path), CheckpointError):
+            likes = {name: like for name, (_, like) in tensors.items()}
+            found = read_checkpoint(path, self._told, likes)
+        for name, (part, like) in tensors.items():
+            part.copy_(split(found.tensors[name], like))
         updater = self._updater
         updater.update_count.fill_(found.update)
         updater.loss_scale.fill_(found.loss_scale)
@@ -146,13 +168,19 @@ class Session:
     def _loss_scale(self) -> float:
         return float(self._updater.loss_scale)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """All tensors of the state, under their names in a checkpoint."""
-        found = {}
-        for name, parameter in self._updater.model.named_parameters():
-            parts = (parameter.detach(), *moments(self._updater.optimizer, parameter))
-            found |= {f"{g}/{name}": x for g, x in zip(_GROUPS, parts, strict=True)}
+    def _tensors(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """All of the state under its names in a checkpoint: the part here, and the parameter."""
+        found, updater = {}, self._updater
+        for name, like in updater.model.named_parameters():
+            part = updater.parts[name]
+            parts = (part, *moments(updater.optimizer, part))
+            found |= {f"{g}/{name}": (x, like) for g, x in zip(_GROUPS, parts, strict=True)}
         return found
+
+    def _arrays(self, parts: Mapping[str, Tensor]) -> dict[str, Array]:
+        """Copies as arrays of what is laid out as the parameters are, whole."""
+        likes = self._updater.model.named_parameters()
+        return {name: _array(whole(parts[name].detach(), like)) for name, like in likes}
 
     def _check_not_over(self) -> None:
         config, number = self._told.training, self._made + 1
@@ -162,11 +190,24 @@ class Session:
     def _read(self, batches: Iterable[Fields]) -> list[Given]:
         """All batches, checked: a bad one is found before anything is computed."""
         told = self._told
-        fields = [b._asdict() if isinstance(b, TrainingBatch) else b for b in batches]
-        return [
-            read_micro_batch(self._host_tensors(given), told.encoder, told.policy)
-            for given in fields
-        ]
+        with self._together("batches", InputError):
+            fields = [b._asdict() if isinstance(b, TrainingBatch) else b for b in batches]
+            return [
+                read_micro_batch(self._host_tensors(given), told.encoder, told.policy)
+                for given in fields
+            ]
+
+    @contextmanager
+    def _together(self, where: str, kind: type[MlmSpecError]) -> Iterator[None]:
+        """An error of one replica is an error of all; nothing has happened on any."""
+        error = None
+        try:
+            yield
+        except MlmSpecError as found:
+            error = found
+        other = self._replicas.first_error(error, self._device)
+        if other is not None:
+            raise kind(where, f"refused on replica {other}", "what every replica can use")
 
     def _host_tensors(self, given: object) -> dict[str, Any]:
         if not isinstance(given, Mapping):

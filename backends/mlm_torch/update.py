@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlm_spec.batch import Status
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus
 from mlm_spec.training.config import TrainingConfig
 from mlm_torch.dropout import run_key
-from mlm_torch.encoder import Layout, MaskedLanguageModel
+from mlm_torch.encoder import Layout, MaskedLanguageModel, layout_of
 from mlm_torch.optimizer import (
     clip,
     learning_rate,
@@ -25,6 +25,8 @@ from mlm_torch.optimizer import (
     step_unless,
 )
 from mlm_torch.random_words import make_key
+from mlm_torch.replicas import ALONE, Replicas, unsynchronised
+from mlm_torch.shards import part_of
 
 __all__ = ["COMPUTE", "KEPT", "MicroBatch", "Totals", "UpdateReport", "Updater"]
 
@@ -84,11 +86,21 @@ class Updater:
     ----------
     model : its parameters in the dtype in which they are kept.
     config : how it is updated.
+    replicas : who else has micro-batches of the same updates.  All of them make every call
+        together, and what is returned is the same on all.
     """
 
-    def __init__(self, model: MaskedLanguageModel, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: MaskedLanguageModel, config: TrainingConfig, replicas: Replicas = ALONE
+    ) -> None:
         self.model, self.config = model, config
-        self.optimizer = make_optimizer(model.parameters(), config)
+        self._replicas, self._module = replicas, replicas.module(model)
+        #: What is optimised, by name: the parameters, or the parts of them that are here.
+        self.parts = {
+            name: nn.Parameter(part_of(x.detach())) if replicas.sharded else x
+            for name, x in model.named_parameters()
+        }
+        self.optimizer = make_optimizer(self.parts.values(), config)
         device = next(model.parameters()).device
         self.update_count = torch.zeros((), dtype=torch.int64, device=device)
         # Made once: a new tensor with numbers of the host waits for the device.
@@ -107,9 +119,9 @@ class Updater:
         Of nothing it is 0.  In the order of the model's parameters.
         """
         totals, gradients = self._accumulated(micro_batches)
-        mean = mean_gradients(gradients, self._divisor(totals))
+        mean = mean_gradients(gradients, self._divisor(totals), self._replicas)
         clip(gradients, mean, None)
-        self.optimizer.zero_grad()
+        self._forget_gradients()
         return totals, gradients
 
     def update(self, micro_batches: Sequence[MicroBatch]) -> UpdateReport:
@@ -123,14 +135,14 @@ class Updater:
             were selected than there was room for; then nothing at all was changed.
         """
         totals, gradients = self._accumulated(micro_batches)
-        mean = mean_gradients(gradients, self._divisor(totals))
+        mean = mean_gradients(gradients, self._divisor(totals), self._replicas)
         clip(gradients, mean, self.config.max_grad_norm)
         empty = totals.count == 0
         broken = (totals.bad | ~mean.finite) & ~empty
         skip = empty | broken | totals.overflow
         rate = learning_rate(self.update_count + 1, self.config)
         step_unless(self.optimizer, skip, rate)
-        self.optimizer.zero_grad()
+        self._forget_gradients()
         self.update_count += ~skip
         self._rescale(broken & ~totals.overflow, skip)
         status = torch.where(empty, int(UpdateStatus.EMPTY), 0)
@@ -155,30 +167,42 @@ class Updater:
 
     def _accumulated(self, micro_batches: Sequence[MicroBatch]) -> tuple[Totals, list[Tensor]]:
         """The totals, and the gradients of the sum times `_upstream`."""
-        self.optimizer.zero_grad()
+        self._forget_gradients()
         run = run_key(self._seed, self.update_count + 1)
         totals = self._totals(micro_batches, run, backward=True)
-        parameters = list(self.model.parameters())
-        for parameter in parameters:
+        for parameter, part in zip(self.model.parameters(), self.parts.values(), strict=True):
             if parameter.grad is None:  # no micro-batch at all
                 parameter.grad = torch.zeros_like(parameter)
-        return totals, [parameter.grad for parameter in parameters]
+            part.grad = part_of(parameter.grad)
+        return totals, [part.grad for part in self.parts.values()]
+
+    def _forget_gradients(self) -> None:
+        self.optimizer.zero_grad()
+        self.model.zero_grad()
 
     def _totals(
         self, micro_batches: Sequence[MicroBatch], run: Tensor | None, *, backward: bool
     ) -> Totals:
         zero = torch.zeros_like(self.update_count)
         summed, word = zero.double(), zero.int()
-        count = sum((given.batch.selected.sum() for given in micro_batches), start=zero)
+        own = sum((given.batch.selected.sum() for given in micro_batches), start=zero)
+        count = self._replicas.total(own)
         upstream, dtype = self._upstream(count), COMPUTE[self.config.precision]
-        for batch, layout, capacity in micro_batches:
-            found = self.model(batch, layout, capacity, dtype, run)
-            if backward:
-                (found.sum * upstream).backward()
+        missing = self._replicas.calls(len(micro_batches), zero.device) - len(micro_batches)
+        micro_batches = (
+            [*micro_batches, *missing * [_nothing(self.model)]] if missing else micro_batches
+        )
+        module = self._module if backward else self.model
+        for number, (batch, layout, capacity) in enumerate(micro_batches, start=1):
+            with unsynchronised(module, last=number == len(micro_batches)):
+                found = module(batch, layout, capacity, dtype, run)
+                if backward:
+                    (found.sum * upstream).backward()
             summed = summed + found.sum.detach().double()
             word = word | found.status
-        overflow = (word & int(Status.OVERFLOW)) != 0
-        return Totals(summed, count, overflow, (word & int(Status.NOT_FINITE)) != 0)
+        flags = [(word & int(bit)) != 0 for bit in (Status.OVERFLOW, Status.NOT_FINITE)]
+        summed, overflow, bad = self._replicas.total(torch.stack([summed, *flags]).double())
+        return Totals(summed, count, overflow != 0, bad != 0)
 
     def _rescale(self, broken: Tensor, skip: Tensor) -> None:
         """Halve the scale of the loss, or double it after each 2,000 updates (float16 only)."""
@@ -189,3 +213,14 @@ class Updater:
         self.loss_scale = torch.where(broken, scale / 2, grown).clamp(
             _SMALLEST_SCALE, _LARGEST_SCALE
         )
+
+
+def _nothing(model: MaskedLanguageModel) -> MicroBatch:
+    """A micro-batch of one position that is not selected."""
+    device, grid = next(model.parameters()).device, bool(model.config.attention_dropout)
+    zeros = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    ids = torch.zeros(1, 1, 2, dtype=torch.uint32, device=device)
+    batch = TrainingBatch(
+        zeros, zeros, zeros.bool(), ~zeros.bool(), zeros, zeros, ids, zeros.to(torch.uint32)
+    )
+    return MicroBatch(batch, layout_of(batch, whole=True, grid=grid), 0)
