@@ -19,6 +19,7 @@ from mlm_spec.objective import score
 from mlm_spec.policy import MaskingPolicy
 from mlm_spec.random_words import threefry4x32
 from mlm_spec.step import head_step, mask_step, raise_for_status, score_step
+from mlm_spec.training.session import session
 
 __all__ = [
     "accumulation",
@@ -33,6 +34,7 @@ __all__ = [
     "random_words",
     "score",
     "score_step",
+    "session",
     "versions",
 ]
 
