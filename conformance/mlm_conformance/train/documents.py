@@ -120,8 +120,9 @@ def _topics(path: Path) -> Iterator[Document]:
     tree = _parsed(path)
     for table in (node for node in ast.walk(tree) if isinstance(node, ast.Dict)) if tree else ():
         for key, value in zip(table.keys, table.values, strict=True):
-            if isinstance(key, ast.Constant) and isinstance(value, ast.Constant):
-                yield Document(f"topic {key.value}", str(value.value))
+            match key, value:
+                case ast.Constant(value=str(name)), ast.Constant(value=str(text)):
+                    yield Document(f"topic {name}", text)
 
 
 def _docstrings(folder: Path) -> Iterator[Document]:

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+
 from mlm_conformance.train.held_out import Evaluation
 
-__all__ = ["Plain", "Progress", "Seen", "duration", "shown"]
+__all__ = ["Moving", "Plain", "Progress", "Seen", "duration", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +92,29 @@ class Plain:
         self.note(_evaluation(update, found, unigram))
 
 
+@dataclass(slots=True)
+class Moving:
+    """One line that moves, and what is noted above it."""
+
+    bar: Bar
+    task: TaskID
+
+    def note(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, highlight=False)
+
+    def updated(self, seen: Seen) -> None:
+        self.bar.update(self.task, completed=seen.update, description=_numbers(seen))
+
+    def evaluated(self, update: int, found: Evaluation, unigram: float) -> None:
+        self.note(_evaluation(update, found, unigram))
+
+
 @contextmanager
 def shown(updates: int, done: int, *, terminal: bool) -> Iterator[Progress]:
     """Progress on standard output: moving where that is a terminal."""
     if not terminal:
         yield Plain(max(1, updates // 50))
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Bar(*columns) as bar:
-        task = bar.add_task("", total=updates, completed=done)
-
-        class Moving:
-            def note(self, text: str) -> None:
-                bar.console.print(text, markup=False, highlight=False)
-
-            def updated(self, seen: Seen) -> None:
-                bar.update(task, completed=seen.update, description=_numbers(seen))
-
-            def evaluated(self, update: int, found: Evaluation, unigram: float) -> None:
-                self.note(_evaluation(update, found, unigram))
-
-        yield Moving()
+        yield Moving(bar, bar.add_task("", total=updates, completed=done))
