@@ -40,9 +40,9 @@ class Settings:
     length: int = 64
     batch: int = 32
     micro_batch: int = 32
-    updates: int = 1000
-    warmup: int = 100
-    learning_rate: float = 1e-3
+    updates: int = 600
+    warmup: int = 60
+    learning_rate: float = 2e-3
     dropout: str = "0"
     precision: str = "float32"
     seed: int = 0
