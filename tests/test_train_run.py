@@ -54,7 +54,8 @@ class CountsOneMore(Around):
 
 class DoesNothing(Around):
     def step(self, batches):
-        return dict.fromkeys(("loss", "count", "norm", "learning_rate", "update"), 0) | {"status": 8}
+        names = ("loss", "count", "norm", "learning_rate", "update")
+        return dict.fromkeys(names, 0) | {"status": 8}
 
 
 class Happens(Around):
