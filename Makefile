@@ -77,6 +77,7 @@ backends: $(VENV)/installed-test
 field: $(FIELD_VENV)/installed-field ## implementations in wide use, checked: docs/field-report.md
 	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md
 	$(FIELD_VENV)/bin/python -m benchmarks.encoder --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.export --results $(RESULTS)
 
 bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on the CPU: benchmarks/results
 	$(FIELD_VENV)/bin/python -m benchmarks.masking --results $(RESULTS)
@@ -130,7 +131,7 @@ $(VENV)/installed-check: $(VENV)/$(MADE) pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/$(MADE) pyproject.toml constraints.txt
-	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[conformance,torch,jax,dev]'
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[conformance,torch,jax,train,dev]'
 	@touch $@ $(VENV)/installed-check
 
 $(VENV)/installed-mutation: $(VENV)/installed-test
@@ -139,7 +140,7 @@ $(VENV)/installed-mutation: $(VENV)/installed-test
 
 $(FIELD_VENV)/installed-field: $(FIELD_VENV)/$(MADE) pyproject.toml conformance/field-constraints.txt
 	$(FIELD_VENV)/bin/python $(PIP) -c conformance/field-constraints.txt \
-	  -e '.[conformance]' torch==2.13.0 $(PEERS)
+	  -e '.[conformance,train]' torch==2.13.0 $(PEERS)
 	@touch $@
 
 .PRECIOUS: %/$(MADE)
