@@ -13,14 +13,14 @@ import numpy as np
 from benchmarks.worker import NotHereError, Prepared, jax_device, torch_device
 from mlm_spec.policy import Bernoulli, Corruption, MaskingPolicy
 
-__all__ = ["OURS", "PEERS", "VARIANTS"]
+__all__ = ["OURS", "PEERS", "VARIANTS", "bert_policy", "hf_collator"]
 
 Settings = Mapping[str, Any]
 
 _MASK, _PAD, _SPECIAL = 103, 0, (0, 100, 101, 102, 103)
 
 
-def _policy(vocab: int) -> MaskingPolicy:
+def bert_policy(vocab: int) -> MaskingPolicy:
     return MaskingPolicy(
         Bernoulli("3/20"),
         Corruption("4/5", "1/10", "1/10"),
@@ -61,7 +61,7 @@ def _numpy(settings: Settings) -> Prepared:
     if settings["device"] != "cpu":
         raise NotHereError("NumPy has no device")
     tokens, ids, position, eligible = _batch(settings)
-    policy = _policy(settings["vocab"])
+    policy = bert_policy(settings["vocab"])
 
     def call() -> Any:
         return mlm_spec.mask(tokens, ids, position, None, eligible, policy, 1, 0)
@@ -87,7 +87,7 @@ def _torch_mask(settings: Settings) -> Prepared:
     import mlm_torch
 
     tokens, ids, position, eligible = _torch_arguments(settings)
-    policy, wait = _policy(settings["vocab"]), _torch_wait(settings)
+    policy, wait = bert_policy(settings["vocab"]), _torch_wait(settings)
 
     def call() -> Any:
         batch = mlm_torch.mask(tokens, ids, position, None, eligible, policy, 1, 0)
@@ -106,7 +106,7 @@ def _torch_compiled(settings: Settings) -> Prepared:
         raise NotHereError(f"no C++ compiler ({compiler})")
     tokens, ids, position, eligible = _torch_arguments(settings)
     wait = _torch_wait(settings)
-    masker = mlm_torch.compile_mask(_policy(settings["vocab"]))
+    masker = mlm_torch.compile_mask(bert_policy(settings["vocab"]))
     key = mlm_torch.make_key(1, 0, tokens.device)
 
     def call() -> Any:
@@ -130,7 +130,7 @@ def _jax_mask(settings: Settings) -> Prepared:
     import mlm_jax
 
     tokens, ids, position, eligible = _jax_arguments(settings)
-    policy = _policy(settings["vocab"])
+    policy = bert_policy(settings["vocab"])
 
     def call() -> Any:
         batch = mlm_jax.mask(tokens, ids, position, None, eligible, policy, 1, 0)
@@ -145,7 +145,7 @@ def _jax_step(settings: Settings) -> Prepared:
     import mlm_jax
 
     tokens, ids, position, eligible = _jax_arguments(settings)
-    plan = mlm_jax.make_plan(_policy(settings["vocab"]), length=settings["columns"])
+    plan = mlm_jax.make_plan(bert_policy(settings["vocab"]), length=settings["columns"])
     key, step = mlm_jax.key_words(1, 0), jax.jit(mlm_jax.mask_step)
 
     def call() -> Any:
@@ -155,7 +155,7 @@ def _jax_step(settings: Settings) -> Prepared:
     return Prepared(call, _mark(batch.inputs, batch.selected))
 
 
-def _hf_collator(settings: Settings) -> Any:
+def hf_collator(settings: Settings) -> Any:
     """The collator on a word-level tokenizer of the right size; no file and no network."""
     import tokenizers
     import transformers
@@ -180,7 +180,7 @@ def _hf_torch(settings: Settings) -> Prepared:
     if settings["device"] != "cpu":
         raise NotHereError("the collator works on the CPU")
     torch_device(settings)
-    collator = _hf_collator(settings)
+    collator = hf_collator(settings)
     collator.generator = torch.Generator().manual_seed(1)
     tokens = torch.from_numpy(_batch(settings)[0]).long()
     special = torch.isin(tokens, torch.tensor(_SPECIAL))
@@ -196,7 +196,7 @@ def _hf_torch(settings: Settings) -> Prepared:
 def _hf_numpy(settings: Settings) -> Prepared:
     if settings["device"] != "cpu":
         raise NotHereError("the collator works on the CPU")
-    collator = _hf_collator(settings)
+    collator = hf_collator(settings)
     collator.generator = np.random.default_rng(1)
     tokens = _batch(settings)[0].astype(np.int64)
     special = np.isin(tokens, _SPECIAL)

@@ -57,7 +57,7 @@ def may_import(package: str, name: str, *, field: bool = False) -> bool:
     if package in BACKENDS:
         if top == "mlm_spec":
             return any(name == module or name.startswith(module + ".") for module in SHARED)
-        return top in {package, "numpy", "ml_dtypes", *BACKENDS[package]}
+        return top in {package, "numpy", "ml_dtypes", "safetensors", *BACKENDS[package]}
     if top in BACKENDS:
         return False
     return field or top in SUITE_LIBRARIES

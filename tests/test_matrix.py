@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from mlm_conformance.matrix.measure import Fate, Kill, fate
 from mlm_conformance.matrix.table import Matrix, as_json, markdown
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.mutants.wrapping import around, is_portable, portable_mutants
+from mlm_conformance.outcomes import BadCallError
+from mlm_conformance.pools import ending
 
 from mlm_spec import text
 
@@ -254,3 +259,13 @@ def test_a_bad_call_measures_nothing(
     assert main(["mutants", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def ended_by_the_system() -> None:
+    with ending(ProcessPoolExecutor(1, mp_context=get_context("spawn"))) as pool:
+        pool.submit(os._exit, 9).result()
+
+
+def test_a_worker_that_the_system_ends_is_said_in_words() -> None:
+    with pytest.raises(BadCallError, match="a worker process was ended by the system"):
+        ended_by_the_system()

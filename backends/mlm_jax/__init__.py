@@ -2,7 +2,8 @@
 
 Pure functions for compiled training steps (`mask_step`, `log_likelihood_sum`,
 `head_log_likelihood_sum`, `loss_sum`, `score_step`, `head_step`), checked functions that raise
-(`mask`, `score`, `head`, `loss`), and `JaxPort` for the conformance suite.
+(`mask`, `score`, `head`, `loss`), `JaxSession` for training, and `JaxPort` for the conformance
+suite.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from mlm_jax.objective import (
 )
 from mlm_jax.port import JaxPort
 from mlm_jax.random_words import key_words, random_words, threefry4x32
+from mlm_jax.session import JaxSession
 from mlm_jax.thresholds import MaskingPlan, make_plan
 
 __all__ = [
     "HeadStep",
     "JaxPort",
+    "JaxSession",
     "MaskStep",
     "MaskingPlan",
     "ScoreStep",

@@ -7,7 +7,7 @@ package do all the work; the port lays batches out in few shapes, so that few pr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from mlm_jax.loss import denominator
 from mlm_jax.masking import checked_words, jitted_mask_step
 from mlm_jax.objective import accumulator, jitted_score_step
 from mlm_jax.random_words import key_words, random_words
+from mlm_jax.session import JaxSession
 from mlm_jax.thresholds import make_plan
 from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
 from mlm_spec.errors import DeviceError
@@ -248,6 +249,16 @@ class JaxPort:
             "grad_bias": None if bias is None else np.asarray(step.grad_bias),
             "status": int(step.status),
         }
+
+    def session(
+        self,
+        encoder: Mapping[str, Any],
+        training: Mapping[str, Any],
+        parameters: Mapping[str, Array],
+        policy: MaskingPolicy | None = None,
+    ) -> JaxSession:
+        """`mlm_jax.session.JaxSession` on the port's device."""
+        return JaxSession(encoder, training, parameters, policy, device=self._device)
 
     def raise_for_status(self, status: int, mean: bool = False) -> None:
         """`mlm_jax.checking.raise_for_status`."""

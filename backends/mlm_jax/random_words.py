@@ -15,13 +15,23 @@ import numpy as np
 
 from mlm_jax.checking import check_array, check_seed
 
-__all__ = ["RANK", "SPAN", "TOKEN", "key_words", "random_words", "threefry4x32", "words_at"]
+__all__ = [
+    "DROPOUT",
+    "RANK",
+    "SPAN",
+    "TAG",
+    "TOKEN",
+    "key_words",
+    "random_words",
+    "threefry4x32",
+    "words_at",
+]
 
 Block = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 # Streams: the second counter word tells the uses of one position apart.
-TOKEN, SPAN, RANK = 0, 1, 2
-_TAG = 0x4D4C4D00
+TOKEN, SPAN, RANK, DROPOUT = 0, 1, 2, 3
+TAG = 0x4D4C4D00
 
 _PARITY = 0x1BD11BDA  # the extra key word is the xor of the key and this
 # One pair of rotations a round, repeating after eight rounds.
@@ -69,7 +79,7 @@ def words_at(key: jax.Array, sequence_id: jax.Array, position: jax.Array, stream
     -------
     four arrays uint32 (...).
     """
-    tag = jnp.full(position.shape, _TAG ^ stream, jnp.uint32)
+    tag = jnp.full(position.shape, TAG ^ stream, jnp.uint32)
     counter = (position, tag, sequence_id[..., 0], sequence_id[..., 1])
     return threefry4x32((key[0], key[1], key[2], key[3]), counter)
 

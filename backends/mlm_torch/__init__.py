@@ -17,13 +17,16 @@ Tensors in, tensors out, on the device of the arguments::
         hidden, decoder.weight, decoder.bias, batch.targets, batch.selected)
     (-mlm_torch.mean(total, count)).backward()
 
-Three families:
+Four families:
 
 * *checked* and with gradients in hand: `mask`, `score`, `head`, `loss`;
 * *differentiable*: `log_likelihood_sum`, `head_log_likelihood_sum`, `mean_loss`;
 * *steps*, for `torch.compile`, which return a status instead of raising: `mask_step`,
   `score_step`, `head_step`, `step_log_likelihood_sum`, `step_head_log_likelihood_sum`, and
-  `raise_for_status` for afterwards.  `compile_mask` makes a fast masker of one policy.
+  `raise_for_status` for afterwards.  `compile_mask` makes a fast masker of one policy;
+* *training*: `MaskedLanguageModel`, an `nn.Module` whose forward is the objective of a batch laid
+  out by `layout_of`, and `Updater`, which makes one update of it from `MicroBatch` tuples.
+  `TorchPort.session` is the same for arrays, with checkpoints.
 
 The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` shows how well.
 """
@@ -31,6 +34,7 @@ The requirements it fulfils are those of mlm-spec; ``mlm-spec check torch`` show
 from __future__ import annotations
 
 from mlm_torch.compiled import compile_mask
+from mlm_torch.encoder import Layout, MaskedLanguageModel, layout_of
 from mlm_torch.head import (
     HeadStep,
     head,
@@ -52,16 +56,22 @@ from mlm_torch.objective import (
 from mlm_torch.places import sequence_words
 from mlm_torch.random_words import make_key, random_words
 from mlm_torch.status import raise_for_status
+from mlm_torch.update import MicroBatch, Updater
 
 __all__ = [
     "HeadStep",
+    "Layout",
     "MaskStep",
+    "MaskedLanguageModel",
+    "MicroBatch",
     "ScoreStep",
     "StepSum",
+    "Updater",
     "compile_mask",
     "head",
     "head_log_likelihood_sum",
     "head_step",
+    "layout_of",
     "log_likelihood_sum",
     "loss",
     "make_key",

@@ -184,9 +184,11 @@ def step_head_log_likelihood_sum(
     # Zeros go in where anything is wrong, and the gradient that comes back there is replaced by
     # zeros too, so a NaN in the layer ends here.
     rows = torch.where((slots.used & ~not_finite)[:, None], rows, 0.0)
-    logits = project(rows, weight, bias)
     kind = accumulation_dtype(hidden.dtype)
-    return sum_of_slots(logits, targets, selected, weights, slots, capacity, kind, not_finite)
+    # The logits have no name here: it would keep their memory while a cleaned copy is in use.
+    return sum_of_slots(
+        project(rows, weight, bias), targets, selected, weights, slots, capacity, kind, not_finite
+    )
 
 
 def head_step(

@@ -79,7 +79,10 @@ class _LogLikelihood(torch.autograd.Function):
         powers, others, gap = _terms(rows, targets, peak)
         share = upstream / (others + gap.exp())
         # w (1[j = t] − p_j): the target's entry is w (1 − p_t), formed without cancellation.
-        gradient = (powers * -share.to(powers.dtype)[:, None]).to(rows.dtype)
+        factor = -share.to(powers.dtype)[:, None]
+        # A second derivative needs the powers; else their memory, as large as the logits, is used.
+        gradient = powers * factor if torch.is_grad_enabled() else powers.mul_(factor)
+        gradient = gradient.to(rows.dtype)
         at_target = (share * others).to(rows.dtype)
         return gradient.scatter_(1, targets[:, None], at_target[:, None]), None, None
 

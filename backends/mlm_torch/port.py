@@ -6,6 +6,7 @@ its array where it can: what the backend did to its arguments would be seen (MLM
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -17,12 +18,15 @@ from torch import Tensor
 from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult
 from mlm_spec.errors import DTypeError
 from mlm_spec.policy import MaskingPolicy
+from mlm_spec.training.config import EncoderConfig, TrainingConfig
+from mlm_torch.checkpoint import Configuration
 from mlm_torch.device import find_device
 from mlm_torch.head import HeadStep, head, head_step
 from mlm_torch.loss import Reduction, loss
 from mlm_torch.masking import MaskStep, mask, mask_step
 from mlm_torch.objective import ScoreStep, score, score_step
 from mlm_torch.random_words import make_key, random_words
+from mlm_torch.session import Session
 from mlm_torch.status import raise_for_status
 
 __all__ = ["TorchPort", "as_tensor"]
@@ -151,6 +155,28 @@ class TorchPort:
         value = loss(*tensors, ignore_index, num_items, self.loss_reduction)
         (gradient,) = torch.autograd.grad(value, tensors[0])
         return {"loss": _array(value), "grad_logits": _array(gradient)}
+
+    def session(
+        self,
+        encoder: Mapping[str, Any],
+        training: Mapping[str, Any],
+        parameters: Mapping[str, Array],
+        policy: MaskingPolicy | None = None,
+    ) -> Session:
+        """A training run from these parameters; see `mlm_torch.session.Session`.
+
+        Parameters
+        ----------
+        encoder, training : the fields of an `EncoderConfig` and a `TrainingConfig`.
+        parameters : float arrays by name, all those of the encoder.
+        policy : how tokens are masked inside the update; None where batches come masked.
+
+        Raises
+        ------
+        ConfigError, PolicyError, InputError, ShapeError, DTypeError, NotFiniteError.
+        """
+        configs = EncoderConfig.from_mapping(encoder), TrainingConfig.from_mapping(training)
+        return Session(Configuration(*configs, policy), parameters, self.device, as_tensor)
 
     def raise_for_status(self, status: int, mean: bool = False) -> None:
         """As `mlm_torch.raise_for_status`."""

@@ -20,10 +20,12 @@ from mlm_spec.errors import SeedError
 from mlm_torch.checking import check_words
 
 __all__ = [
+    "STREAM_DROPOUT",
     "STREAM_RANK",
     "STREAM_SPAN",
     "STREAM_TOKEN",
     "below",
+    "counter_words",
     "first_word",
     "make_key",
     "random_words",
@@ -32,7 +34,7 @@ __all__ = [
     "words",
 ]
 
-STREAM_TOKEN, STREAM_SPAN, STREAM_RANK = 0, 1, 2
+STREAM_TOKEN, STREAM_SPAN, STREAM_RANK, STREAM_DROPOUT = 0, 1, 2, 3
 
 _TAG = 0x4D4C4D00
 _PARITY = 0x1BD11BDA
@@ -136,6 +138,28 @@ def words(
     Four int32 tensors of that shape.
     """
     return _words(key, stream, position, low, high, False)
+
+
+def counter_words(key: Tensor, counter: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """w0, w1, w2, w3 of counters whose four words broadcast against each other.
+
+    Parameters
+    ----------
+    key : int32 (4,).
+    counter : four tensors of int32 bits.
+
+    Returns
+    -------
+    Four int32 tensors of the common shape.
+    """
+    schedule = _schedule(key.unbind())
+    shape = torch.broadcast_shapes(*(word.shape for word in counter))
+    # Each word in a buffer of its own, since the rounds work in place.
+    state = [
+        (word + own).expand(shape).contiguous()
+        for word, own in zip(counter, schedule[:4], strict=True)
+    ]
+    return _cipher(state, schedule, False)
 
 
 def _words(

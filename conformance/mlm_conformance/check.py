@@ -10,7 +10,7 @@ really saw; a check that never saw what it needs is an error, not a pass.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -122,7 +122,7 @@ class Context:
     case_ratio: float = 0.0
     last_call: LastCall | None = None
     layout: str = ""
-    sensitivities: list[Sensitivity] = field(default_factory=list)
+    sensed: list[Callable[[], Iterable[Sensitivity]]] = field(default_factory=list)
 
     def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
         """Count what really occurred."""
@@ -156,7 +156,11 @@ class Context:
 
     def sees(self, *tests: Sensitivity) -> None:
         """Keep what the tests of this check can see."""
-        self.sensitivities += tests
+        self.sensed.append(lambda: tests)
+
+    def sees_what(self, works_out: Callable[[], Iterable[Sensitivity]]) -> None:
+        """The same, worked out by whoever asks for it: that takes longer than the test."""
+        self.sensed.append(works_out)
 
     def require(self, holds: bool | np.bool_, message: str) -> None:
         """A fact that must hold."""

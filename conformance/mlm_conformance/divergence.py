@@ -18,6 +18,8 @@ _STAGES = (
     "likelihood",
     "sum",
     "gradient",
+    "update",
+    "checkpoint",
     "nothing",
     "refuse",
 )
@@ -30,6 +32,10 @@ _STAGE_OF_CHAPTER = {
     "OBJ": "sum",
     "GRA": "gradient",
     "HED": "gradient",
+    "ENC": "gradient",
+    "TRN": "gradient",
+    "OPT": "update",
+    "CKP": "checkpoint",
     "ERR": "refuse",
 }
 _STAGE_OF_REQUIREMENT = {
@@ -60,6 +66,9 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-HED-6": "nothing",
 }
 
+
+#: What two masks, any two, must not do comes behind what those of two epochs, workers or ranks do.
+_PARTICULAR = {"MLM-DST-6": ("MLM-DST-17", "MLM-DST-18", "MLM-DST-19")}
 
 # What was compared may lie later than what the requirement is about: words are seen through masks,
 # and one on words or on selection whose masks differ in the inputs alone has met a replacement.
@@ -129,9 +138,13 @@ def mark_consequences(
     if not failed:
         return requirements, None
     order = {r.id: i for i, r in enumerate(requirements)}
+    for general, particular in _PARTICULAR.items():
+        if general in failed:
+            order[general] = max(order[name] for name in (general, *particular) if name in failed)
 
-    def rank(name: str) -> tuple[int, bool, bool, int]:
-        return failed[name], _home(name) != failed[name], name not in theorems, order[name]
+    def rank(name: str) -> tuple[int, bool, bool, int, bool]:
+        about_this_stage, says_why = _home(name) == failed[name], name in theorems
+        return failed[name], not about_this_stage, not says_why, order[name], name in _PARTICULAR
 
     first = min(failed, key=rank)
     marked = []

@@ -12,6 +12,7 @@ from mlm_conformance.kept import KeptResults
 from mlm_conformance.ports import check_arguments
 from mlm_conformance.resolve import TargetError, resolve
 from mlm_conformance.serving import describe, encode_reply, placed, serve_call
+from mlm_conformance.sessions import Sessions
 from mlm_conformance.wire import encode, read_frame
 
 __all__ = ["InProcessTarget"]
@@ -44,7 +45,7 @@ class InProcessTarget:
                 f"{self._name} is a program of its own; it cannot run in this process"
             )
         self._target: Any = None
-        self._buffers, self._kept = Buffers(), KeptResults()
+        self._buffers, self._kept, self._sessions = Buffers(), KeptResults(), Sessions()
         self.restart()
         self._hello = read_hello(self._name, describe(self._name, self._target))
 
@@ -79,11 +80,13 @@ class InProcessTarget:
             random_state=watch_random,
             kept=self._kept if keep_results else None,
             layout=layout,
+            sessions=self._sessions,
         )
         return read_answer(port, _carried(encode_reply(reply)), 0.0, "")
 
     def restart(self) -> None:
-        """Make a named target anew.  Its modules stay as they are."""
+        """Make a named target anew, without sessions.  Its modules stay as they are."""
+        self._sessions = Sessions()
         is_name = isinstance(self._asked, str)
         self._target = resolve(str(self._asked), self._device) if is_name else self._asked
 

@@ -35,4 +35,11 @@ class KeptResults:
 
 
 def _arrays(port: str, found: object) -> dict[str, Any]:
-    return {name: value for name, value in normalise(port, found).items() if value is not None}
+    """The arrays of an answer, those of nested names under ``field/name``."""
+    arrays: dict[str, Any] = {}
+    for name, value in normalise(port, found).items():
+        if isinstance(value, dict):
+            arrays.update({f"{name}/{inner}": array for inner, array in value.items()})
+        elif value is not None:
+            arrays[name] = value
+    return arrays

@@ -21,6 +21,7 @@ from mlm_spec.policy import MaskingPolicy
 __all__ = [
     "PORTS",
     "REDUCTIONS",
+    "SESSION",
     "Head",
     "HeadLoss",
     "HeadStep",
@@ -37,7 +38,9 @@ __all__ = [
     "SampleWords",
     "Score",
     "ScoreStep",
+    "Session",
     "check_arguments",
+    "form_of",
     "normalise",
 ]
 
@@ -99,7 +102,14 @@ class HeadStep(Protocol):
 
 class RaiseForStatus(Protocol):
     def raise_for_status(self, status: int, *, mean: bool = False) -> None: ...
+
+class Session(Protocol):
+    def session(self, encoder: Mapping[str, Any], training: Mapping[str, Any],
+                parameters: Mapping[str, _A], policy: MaskingPolicy | None) -> Any: ...
 # fmt: on
+
+
+Answers = Literal["arrays", "names", "mapping", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +120,15 @@ class Port:
     ----------
     arguments : name to whether the argument is required, in order.
     results : name to whether the field is required, in the order of a plain tuple.
-    answers : ``"arrays"``: one array a field; ``"mapping"``: plain data; ``"nothing"``: None.
+    answers : ``"arrays"``: one array a field; ``"names"``: a mapping of whatever names to arrays;
+        ``"mapping"``: plain data; ``"nothing"``: None.
+    nested : the fields that hold a mapping of names to arrays each.
     """
 
     arguments: Mapping[str, bool]
     results: Mapping[str, bool]
-    answers: Literal["arrays", "mapping", "nothing"]
+    answers: Answers
+    nested: frozenset[str] = frozenset()
 
     @property
     def bare(self) -> str | None:
@@ -124,11 +137,10 @@ class Port:
         return required[0] if len(required) == 1 else None
 
 
-def _port(
-    arguments: str, results: str = "", answers: Literal["arrays", "mapping", "nothing"] = "arrays"
-) -> Port:
-    """A port from two lists of names, in which ``?`` marks what may be missing."""
-    return Port(_names(arguments), _names(results), answers)
+def _port(arguments: str, results: str = "", answers: Answers = "arrays") -> Port:
+    """A port from two lists of names: ``?`` marks what may be missing, ``/`` what holds names."""
+    nested = frozenset(n.rstrip("/") for n in results.split() if n.endswith("/"))
+    return Port(_names(arguments), _names(results.replace("/", "")), answers, nested)
 
 
 def _names(text: str) -> Mapping[str, bool]:
@@ -160,15 +172,41 @@ PORTS: Mapping[str, Port] = MappingProxyType(
         ),
         "head_step": _port(f"{_HEAD} capacity", f"sum count {_HEAD_GRADIENTS} status"),
         "raise_for_status": _port("status mean?", answers="nothing"),
+        "session": _port(
+            "encoder training parameters policy",
+            "session evaluate? gradients? step? parameters? state? save? load?",
+        ),
+    }
+)
+
+#: What an open session is asked; each takes its number.
+SESSION: Mapping[str, Port] = MappingProxyType(
+    {
+        "session.evaluate": _port("session batches", "sum count"),
+        "session.gradients": _port("session batches", "sum count gradients/"),
+        "session.step": _port(
+            "session batches sequences?", "loss? count norm? learning_rate? status update"
+        ),
+        "session.parameters": _port("session", answers="names"),
+        "session.state": _port("session", "update exp_avg/ exp_avg_sq/ loss_scale position?"),
+        "session.save": _port("session path", answers="nothing"),
+        "session.load": _port("session path", answers="nothing"),
+        "session.close": _port("session", answers="nothing"),
     }
 )
 
 
+def form_of(port: str) -> Port:
+    """The form of a port, or of a call of a session, by name."""
+    return PORTS[port] if port in PORTS else SESSION[port]
+
+
 def check_arguments(port: str, claims: Sequence[str], arguments: Iterable[str]) -> None:
     """Refuse, with a `ValueError`, a call that the caller got wrong, before any target sees it."""
-    if port not in claims:
-        raise ValueError(f"the target does not claim {port}, but {', '.join(claims)}")
-    given, known = set(arguments), PORTS[port].arguments
+    claimed = "session" if port in SESSION else port
+    if claimed not in claims:
+        raise ValueError(f"the target does not claim {claimed}, but {', '.join(claims)}")
+    given, known = set(arguments), form_of(port).arguments
     missing = [name for name, needed in known.items() if needed and name not in given]
     unknown = sorted(given.difference(known))
     if missing or unknown:
@@ -184,15 +222,16 @@ def normalise(port: str, result: object) -> dict[str, Any]:
 
     Parameters
     ----------
-    port : a name of `PORTS`.
+    port : a name of `PORTS` or of `SESSION`.
     result : a mapping, a named tuple, an object with attributes, or a plain tuple in order, in
         which trailing optional fields may be missing.  The only required field of a port may
         be returned alone (the scalar of ``loss``).
 
     Returns
     -------
-    One NumPy array a field, or None for an optional one that is not there.  For ``policy`` the
-    plain data itself, for ``raise_for_status`` nothing.
+    One NumPy array a field, or None for an optional one that is not there; a mapping of names to
+    arrays where a field holds names.  For ``policy`` the plain data itself, for ``parameters`` of a
+    session its names and their arrays, for ``raise_for_status`` nothing.
 
     Raises
     ------
@@ -200,13 +239,15 @@ def normalise(port: str, result: object) -> dict[str, Any]:
         ``np.asarray``.  Shapes and element types are left to the checks, except those that no
         frame carries.
     """
-    form = PORTS[port]
+    form = form_of(port)
     if form.answers == "nothing":
         if result is not None and result != {}:
             raise MalformedAnswer(f"{port}: answered {_kind(result)}; expected None")
         return {}
     if form.answers == "mapping":
         return _plain_data(port, result)
+    if form.answers == "names":
+        return _named(port, "the answer", result)
     found = _fields(port, form, result)
     return {name: _array(port, form, name, found.get(name)) for name in form.results}
 
@@ -255,11 +296,29 @@ def _in_order(port: str, form: Port, result: tuple[object, ...]) -> Mapping[str,
     return dict(zip(names, result, strict=False))
 
 
-def _array(port: str, form: Port, name: str, value: object) -> NDArray[Any] | None:
-    if value is None:
-        if form.results[name]:
-            raise MalformedAnswer(f"{port}: {name} is missing; expected a NumPy array")
+def _named(port: str, what: str, value: object) -> dict[str, Any]:
+    """A mapping of names to arrays, such as the gradients of parameters."""
+    if not isinstance(value, Mapping):
+        raise MalformedAnswer(
+            f"{port}: {what} is {_kind(value)}; expected a mapping of names to arrays"
+        )
+    odd = [key for key in value if not isinstance(key, str)]
+    if odd:
+        raise MalformedAnswer(f"{port}: {what} names something {odd[0]!r}; expected texts")
+    return {name: _as_array(port, f"{what}[{name!r}]", item) for name, item in value.items()}
+
+
+def _array(port: str, form: Port, name: str, value: object) -> Any:
+    if name in form.nested:
+        return _named(port, name, value)
+    if value is None and not form.results[name]:
         return None
+    return _as_array(port, name, value)
+
+
+def _as_array(port: str, name: str, value: object) -> NDArray[Any]:
+    if value is None:
+        raise MalformedAnswer(f"{port}: {name} is missing; expected a NumPy array")
     refusal = f"{port}: {name} is {_kind(value)}; expected a NumPy array"
     try:
         array = np.asarray(value)

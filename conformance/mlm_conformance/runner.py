@@ -19,7 +19,7 @@ from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.failure import FAILURES, reproduction, write_failure
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing
-from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport
+from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport, Sensitivity
 from mlm_conformance.session import Session, open_session
 from mlm_conformance.simplify import simplify
 from mlm_conformance.trial import Trial
@@ -179,6 +179,7 @@ class _Verdict:
     what: str = ""
     kept: str | None = None
     hint: str | None = None
+    sensitivities: tuple[Sensitivity, ...] = ()
 
 
 def run_check(session: Session, check: Check) -> CheckResult:
@@ -203,13 +204,14 @@ def run_check(session: Session, check: Check) -> CheckResult:
         verdict.kept,
         verdict.hint,
         what=verdict.what,
-        sensitivities=tuple(dict.fromkeys(trial.sensitivities)),
+        sensitivities=verdict.sensitivities,
     )
 
 
 def _judged(trial: Trial) -> _Verdict:
     try:
         trial.run()
+        sensitivities = tuple(dict.fromkeys(trial.sensitivities))
     except Unmeasurable as error:
         return _Verdict(Outcome.NOT_RUN, str(error))
     except NotClaimed as error:
@@ -227,7 +229,7 @@ def _judged(trial: Trial) -> _Verdict:
     if missing or not trial.examples:
         message = f"the check never saw {', '.join(missing) or 'a case'}: it has tested nothing"
         return _Verdict(Outcome.ERROR, message)
-    return _Verdict(Outcome.PASS)
+    return _Verdict(Outcome.PASS, sensitivities=sensitivities)
 
 
 def _failure(trial: Trial, error: Violation) -> _Verdict:

@@ -10,7 +10,7 @@ import platform
 import random
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from mlm_conformance.resolve import (
     UnknownTarget,
     claims,
 )
+from mlm_conformance.sessions import Sessions
 from mlm_conformance.wire import WireError, encode
 from mlm_spec import errors
 
@@ -73,6 +74,7 @@ def reply_to(
     request: Mapping[str, Any],
     buffers: Buffers,
     kept: KeptResults,
+    sessions: Sessions,
 ) -> dict[str, Any]:
     """The reply to one request, ``hello`` or ``call``; its arrays are put into the buffers."""
     if request.get("do") == "hello":
@@ -87,6 +89,7 @@ def reply_to(
         random_state=bool(request.get("random_state")),
         kept=kept if request.get("keep_results") else None,
         layout=str(request.get("layout") or ""),
+        sessions=sessions,
     )
 
 
@@ -114,6 +117,7 @@ def serve_call(
     random_state: bool = False,
     kept: KeptResults | None = None,
     layout: str = "",
+    sessions: Sessions | None = None,
 ) -> dict[str, Any]:
     """Call one port and say what became of it.
 
@@ -126,17 +130,19 @@ def serve_call(
     random_state : also report ``global_random_advanced``.
     kept : also report ``overwritten``: which results of the call before are others now.
     layout : how the arrays lie, where that was asked for; reported back.
+    sessions : those that are open in this process; None: none is.
 
     Returns
     -------
     The reply: ``result``, ``raised`` or ``malformed``; ``mutated``, ``seconds`` (MLM-ERR-9,
     MLM-COR-9, MLM-COR-10, MLM-OBJ-14, MLM-RNG-4, MLM-HED-8 rest on these).
     """
-    watched = {n: v for n, v in arguments.items() if isinstance(v, np.ndarray | Mapping)}
+    watched = {n: v for n, v in arguments.items() if isinstance(v, np.ndarray | Mapping | list)}
     before = {name: _snapshot(value) for name, value in watched.items()}
     states = _GlobalRandomStates() if random_state else None
     resident = _reset_peak() if measure_memory else None
-    reply = _attempt(target, port, arguments, kept)
+    called = (sessions or Sessions()).method(target, port)
+    reply = _attempt(called, port, arguments, kept)
     if measure_memory:
         reply["peak_growth"] = _growth_since(resident)
     if states is not None:
@@ -148,12 +154,12 @@ def serve_call(
 
 
 def _attempt(
-    target: object, port: str, arguments: Mapping[str, Any], kept: KeptResults | None
+    called: Callable[..., Any], port: str, arguments: Mapping[str, Any], kept: KeptResults | None
 ) -> dict[str, Any]:
     reply: dict[str, Any]
     started = time.perf_counter()
     try:
-        found = getattr(target, port)(**arguments)
+        found = called(**arguments)
         # An asynchronous framework has computed nothing before its arrays are asked for.
         reply = {"result": normalise(port, found)}
         if kept is not None:
@@ -177,6 +183,10 @@ def _snapshot(value: object) -> object:
 
 def _is_same(value: object, snapshot: Any) -> bool:
     """Whether ``value`` is as it was.  Bytes, not numbers: NaN equals NaN, -0.0 is not 0.0."""
+    if isinstance(value, Mapping):
+        return list(value) == list(snapshot) and all(_is_same(value[k], snapshot[k]) for k in value)
+    if isinstance(value, list):
+        return len(value) == len(snapshot) and all(map(_is_same, value, snapshot))
     if not isinstance(value, np.ndarray):
         return bool(value == snapshot)
     if (value.shape, value.dtype) != (snapshot.shape, snapshot.dtype):

@@ -23,6 +23,8 @@ from mlm_conformance.cases.model import (
     SampleWordsCase,
     ScoreCase,
 )
+from mlm_conformance.cases.training import TrainingCase
+from mlm_conformance.cases.training_batches import smaller_runs
 
 __all__ = ["reductions", "simplify"]
 
@@ -77,6 +79,8 @@ def reductions(case: Any) -> Iterator[Any]:
         yield from _ineligible(case)
         if isinstance(case, MaskCase) and (case.seed or case.epoch):
             yield replace(case, seed=0, epoch=0)
+    elif isinstance(case, TrainingCase):
+        yield from smaller_runs(case)
 
 
 def _shape(case: Any) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from mlm_conformance.cases.bad import (
     good_score_call,
 )
 from mlm_conformance.cases.masks import SampleRecipe, SampleWordsRecipe
+from mlm_conformance.cases.training import SIZES, TrainingRecipe
 from mlm_conformance.process import Target
 
 __all__ = ["Smoke", "smoke"]
@@ -45,6 +46,9 @@ def smoke(target: Target, hello: Hello, ports: Collection[str]) -> dict[str, Smo
     for port in (claimed for claimed in hello.claims if claimed in ports):
         answer = target.call(port, **_good_call(port, hello))
         fields = frozenset(name for name, value in answer.fields.items() if value is not None)
+        if port == "session" and answer.kind == "result":
+            fields = frozenset(name for name in fields if answer.fields[name])
+            target.call("session.close", session=int(answer.fields["session"]))
         found[port] = Smoke(_broken(answer), fields)
     return found
 
@@ -75,6 +79,7 @@ def _good_call(port: str, hello: Hello) -> dict[str, Any]:
         "random_words": _words_call,
         "policy": lambda: {"fields": good_mask_call()["policy"].to_mapping()},
         "raise_for_status": lambda: {"status": 0, "mean": False},
+        "session": _session_call,
     }
     return calls[port]()
 
@@ -98,6 +103,15 @@ def _sample_parallel_call() -> dict[str, Any]:
     call = _sample_call()
     del call["n"]
     return {**call, "epochs": 1, "workers": 1, "ranks": 1}
+
+
+def _session_call() -> dict[str, Any]:
+    """In float32, which nobody refuses."""
+    case = TrainingRecipe(SIZES[1], "padded", "one", "none", 0).build(0)
+    parameters = {name: array.astype(np.float32) for name, array in case.parameters.items()}
+    training = {**case.training, "precision": "float32"}
+    about = {"encoder": case.encoder, "training": training, "policy": None}
+    return {**about, "parameters": parameters}
 
 
 def _words_call() -> dict[str, Any]:

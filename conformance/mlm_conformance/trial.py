@@ -40,7 +40,8 @@ class Trial:
 
     @property
     def sensitivities(self) -> list[Sensitivity]:
-        return self._context.sensitivities
+        """What its tests can see, worked out now."""
+        return [test for tests in self._context.sensed for test in tests()]
 
     @property
     def worst(self) -> Worst | None:

@@ -28,6 +28,7 @@ from mlm_conformance.resolve import (
     resolve,
 )
 from mlm_conformance.serving import describe, encode_reply, failure, reply_to
+from mlm_conformance.sessions import Sessions
 from mlm_conformance.wire import Sink, Source, read_frame, send
 
 __all__ = ["main"]
@@ -78,7 +79,7 @@ def _open(name: str, device: str) -> tuple[object, dict[str, Any]]:
 
 def _serve(source: Source, sink: Sink, target: object, hello: Mapping[str, Any]) -> bool:
     """Answer until ``bye`` (True) or until the parent is gone (False)."""
-    process, buffers, kept = os.getpid(), Buffers(), KeptResults()
+    process, buffers, kept, sessions = os.getpid(), Buffers(), KeptResults(), Sessions()
     while True:
         try:
             request = read_frame(source)
@@ -86,7 +87,7 @@ def _serve(source: Source, sink: Sink, target: object, hello: Mapping[str, Any])
             return False
         if request.get("do") == "bye":
             return True
-        reply = reply_to(target, hello, request, buffers, kept)
+        reply = reply_to(target, hello, request, buffers, kept, sessions)
         _flush()
         if os.getpid() != process:
             os._exit(0)  # a fork of the target came back from the call; only one may answer

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases import model
 from mlm_conformance.cases.numbers import dtype_of
+from mlm_conformance.cases.training import TrainingCase
 from mlm_spec import MaskingPolicy
 
 __all__ = ["CaseError", "decode_case", "encode_case"]
@@ -33,6 +34,7 @@ _KINDS = {
         model.PolicyCase,
         model.BadCallCase,
         model.StatusCase,
+        TrainingCase,
     )
 }
 _DTYPES = (
@@ -45,7 +47,7 @@ class CaseError(ValueError):
     """A file that holds no case; the message says where."""
 
 
-def encode_case(case: model.Case) -> dict[str, Any]:
+def encode_case(case: model.Case | TrainingCase) -> dict[str, Any]:
     """A case as plain data."""
     values = {f.name: _encode(getattr(case, f.name)) for f in fields(case)}
     return {"kind": type(case).__name__, **values}

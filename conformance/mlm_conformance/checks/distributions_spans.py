@@ -158,7 +158,7 @@ def _shows(
 
 
 @check("MLM-DST-14", port="sample", recipes=table([_HOLES]), needs=("trials",))
-def runs_go_on_behind_places_that_are_nocandidates(context: Context, case: SampleCase) -> None:
+def runs_go_on_behind_places_that_are_no_candidates(context: Context, case: SampleCase) -> None:
     """A span that reaches over such a place selects what it covers on both sides of it."""
     law, longest, able = _law(case), len(_law(case).lengths), candidates(case)
     between = np.zeros_like(able)

@@ -65,7 +65,12 @@ def _beta(x: Fraction, a: int, b: int) -> float:
 
 def p_value(count: int, trials: int, p: Fraction) -> float:
     """Twice the smaller tail: how rarely a right masker is as far off, on either side."""
-    return min(1.0, 2 * min(at_most(count, trials, p), at_least(count, trials, p)))
+    low = count <= trials * p
+    tail = at_most(count, trials, p) if low else at_least(count, trials, p)
+    if tail < 0.5:  # the two tails overlap in one count, so the other is more than a half
+        return 2 * tail
+    other = at_least(count, trials, p) if low else at_most(count, trials, p)
+    return min(1.0, 2 * min(tail, other))
 
 
 @cache

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -116,7 +117,7 @@ def fits(
     first = counts(*draw(case.n))
     context.saw("tests", len(first))
     context.saw("trials", sum(tally.trials for tally in first))
-    context.sees(*_sensitivities(first if told is None else told(first)))
+    context.sees_what(partial(_sensitivities, first if told is None else told(first)))
     if not any(tally.suspicious for tally in first):
         return
     second = [tally for tally in counts(*draw(MORE * case.n)) if not tally.is_near]

@@ -44,8 +44,10 @@ def require_unlike(
     same = (places + int(products[one, other])) // 2
     context.saw("pairs", number)
     context.saw("tests", 1)
-    below, above = smallest_deviation(places, _HALF, ALPHA / number, SURE)
-    context.sees(Sensitivity(f"agreement of two {what}", places, str(_HALF), below, above))
+    about = f"agreement of two {what}", places, str(_HALF)
+    context.sees_what(
+        lambda: [Sensitivity(*about, *smallest_deviation(places, _HALF, ALPHA / number, SURE))]
+    )
     chance = min(1.0, number * p_value(same, places, _HALF))
     if chance < ALPHA:
         raise Violation(

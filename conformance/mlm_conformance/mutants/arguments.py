@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlm_conformance.mutants.correct import MEAN, SUM
+from mlm_conformance.mutants.in_place import taken
 from mlm_conformance.mutants.registry import Port, mutant_around
 
 __all__ = [
@@ -25,7 +26,7 @@ Call = dict[str, Any]
 @mutant_around("MLM-OBJ-13", "score")
 def logits_are_shifted_in_place(correct: Port, call: Call) -> Any:
     """The largest logit of each position is subtracted in the caller's array."""
-    result, logits = correct(**call), call["logits"]
+    result, logits = correct(**call), taken(call["logits"])
     top = logits.max(axis=-1, keepdims=True)
     np.subtract(logits, np.where(np.isfinite(top), top, 0), out=logits)
     return result
@@ -36,7 +37,7 @@ def gradients_replace_the_logits(correct: Port, call: Call) -> Any:
     """The gradient is written over the logits of bfloat16, to need no second array."""
     result = correct(**call)
     if call["logits"].dtype.name == "bfloat16":
-        call["logits"][...] = result.grad_logits
+        taken(call["logits"])[...] = result.grad_logits
     return result
 
 
@@ -44,29 +45,30 @@ def gradients_replace_the_logits(correct: Port, call: Call) -> Any:
 def selected_is_used_up(correct: Port, call: Call) -> Any:
     """Positions that have been counted are struck from the caller's selection."""
     result = correct(**call)
-    call["selected"][...] = False
+    taken(call["selected"])[...] = False
     return result
 
 
 @mutant_around("MLM-OBJ-13", "head")
 def a_layer_of_unselected_states_is_cleared(correct: Port, call: Call) -> Any:
     """Hidden states of unselected positions become 0 in the caller's array."""
-    call["hidden"][~call["selected"]] = 0
-    return correct(**call)
+    hidden = taken(call["hidden"])
+    hidden[~call["selected"]] = 0
+    return correct(**{**call, "hidden": hidden})
 
 
 @mutant_around("MLM-OBJ-13", "head")
 def only_the_last_row_of_hidden_states_is_overwritten(correct: Port, call: Call) -> Any:
     """The last sequence's hidden states serve as the buffer of its gradient."""
     result = correct(**call)
-    call["hidden"][-1] = result.grad_hidden[-1]
+    taken(call["hidden"])[-1:] = result.grad_hidden[-1:]
     return result
 
 
 @mutant_around("MLM-OBJ-13", "loss", reduction=SUM)
 def labels_are_replaced_in_place(correct: Port, call: Call) -> Any:
     """Labels that are to be ignored become 0 in the caller's array."""
-    result, labels = correct(**call), call["labels"]
+    result, labels = correct(**call), taken(call["labels"])
     labels[labels == call["ignore_index"]] = 0
     return result
 
@@ -74,6 +76,6 @@ def labels_are_replaced_in_place(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-OBJ-13", "head_loss", reduction=MEAN)
 def head_loss_relabels_in_place(correct: Port, call: Call) -> Any:
     """Labels that are to be ignored become 0 in the caller's array."""
-    result, labels = correct(**call), call["labels"]
+    result, labels = correct(**call), taken(call["labels"])
     labels[labels == call["ignore_index"]] = 0
     return result

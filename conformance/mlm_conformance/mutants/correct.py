@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 SUM, MEAN, NUM_ITEMS = "sum", "mean", "sum/num_items"
+_CELLS = 2**16  # positions that are masked in one call
 
 
 def sample(tokens: Any, eligible: Any, policy: MaskingPolicy, n: int) -> tuple[Any, Any]:
@@ -99,15 +100,33 @@ def _drawn(
     policy: MaskingPolicy,
     inside: tuple[Any, ...],
 ) -> tuple[Any, Any]:
-    """The masks of n epochs: each row is a sequence, its columns are the positions."""
+    """n masks: each row of each is a sequence, its columns are the positions."""
     rows, columns = tokens.shape
-    sequence = split_words(np.broadcast_to(np.arange(rows)[:, None], tokens.shape))
-    place = np.broadcast_to(np.arange(columns, dtype=np.uint32), tokens.shape)
-    batch = (tokens, sequence, place, words, eligible, policy, seed)
-    drawn = [mlm_spec.mask(*batch, epoch) for epoch in range(n)]
+    place = np.arange(columns, dtype=np.uint32)
+    several = max(1, _CELLS // max(1, tokens.size))
+    drawn = []
+    for start in range(0, n, several):
+        many = min(several, n - start)
+        shape = (many, rows, columns)
+        rows_of = {
+            name: np.broadcast_to(array, shape).reshape(many * rows, columns)
+            for name, array in (
+                ("tokens", tokens),
+                ("position", place),
+                ("word_id", words),
+                ("eligible", eligible),
+            )
+        }
+        number = np.arange(many * rows)[:, None] + start * rows
+        sequence = split_words(np.broadcast_to(number, (many * rows, columns)))
+        masks = mlm_spec.mask(**rows_of, sequence_id=sequence, policy=policy, seed=seed, epoch=0)
+        labels = np.where(masks.selected, masks.targets, -100)
+        drawn.append([array.reshape(shape) for array in (masks.inputs, labels)])
     small = np.int16 if policy.vocab_size < 2**15 else np.int64
-    labels = [np.where(batch.selected, batch.targets, -100) for batch in drawn]
-    return np.stack([b.inputs for b in drawn]).astype(small), np.stack(labels).astype(small)
+    if not drawn:
+        return (np.zeros((0, rows, columns), small),) * 2
+    inputs, labels = (np.concatenate(parts).astype(small) for parts in zip(*drawn, strict=True))
+    return inputs, labels
 
 
 #: A mutant asks again and again for what others have asked for: the checks of chapter DST make some

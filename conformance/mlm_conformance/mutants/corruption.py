@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 import mlm_spec
+from mlm_conformance.mutants.in_place import taken
 from mlm_conformance.mutants.inside import masked_from, shown_with, words_by
 from mlm_conformance.mutants.registry import Port, mutant, mutant_around
 from mlm_spec import (
@@ -339,7 +340,7 @@ def a_span_has_kinds_by_token(correct: Port, call: Call) -> Any:
 def tokens_are_masked_in_place(correct: Port, call: Call) -> Any:
     """The caller's tokens are overwritten by the inputs."""
     batch = correct(**call)
-    call["tokens"][...] = batch.inputs
+    taken(call["tokens"])[...] = batch.inputs
     return batch
 
 
@@ -347,7 +348,7 @@ def tokens_are_masked_in_place(correct: Port, call: Call) -> Any:
 def a_sample_is_left_in_the_tokens(correct: Port, call: Call) -> Any:
     """The last mask is made in the caller's tokens, and its inputs stay there."""
     inputs, labels = correct(**call)
-    call["tokens"][...] = inputs.reshape(-1, *call["tokens"].shape)[-1]
+    taken(call["tokens"])[...] = inputs.reshape(-1, *call["tokens"].shape)[-1]
     return inputs, labels
 
 
@@ -355,7 +356,7 @@ def a_sample_is_left_in_the_tokens(correct: Port, call: Call) -> Any:
 def eligibility_is_used_up(correct: Port, call: Call) -> Any:
     """What is selected is struck from the caller's eligible positions."""
     batch = correct(**call)
-    call["eligible"][batch.selected] = False
+    taken(call["eligible"])[batch.selected] = False
     return batch
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlm_conformance.mutants.correct import sample_with, sample_words
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_conformance.mutants.sampling import is_bernoulli, unselected, with_policy
+from mlm_conformance.mutants.sampling import is_bernoulli, pool_ids, unselected, with_policy
 from mlm_spec import Bernoulli, Corruption, FixedCount, MaskingPolicy
 
 __all__ = [
@@ -159,9 +159,9 @@ def the_last_id_is_never_drawn(correct: Port, call: Call) -> Any:
 def random_ids_by_remainder(correct: Port, call: Call) -> Any:
     """Five bits by a remainder: the first four ids of the pool come twice as often."""
     policy: MaskingPolicy = call["policy"]
-    pool = np.array([i for i in range(policy.vocab_size) if i not in policy.special_ids])
+    size = policy.vocab_size - len(policy.special_ids)
     bits = np.random.default_rng(call["n"]).integers(32, size=(call["n"], *call["tokens"].shape))
-    return _redrawn(call, correct(**call), lambda ids: pool[bits % len(pool)])
+    return _redrawn(call, correct(**call), lambda ids: pool_ids(policy, bits % size))
 
 
 def _joined(call: Call, answer: Any, apart: int) -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 
 from mlm_conformance.mutants.correct import sample_with
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_conformance.mutants.sampling import is_bernoulli, unselected, with_policy
-from mlm_spec import FixedCount, MaskingPolicy
+from mlm_conformance.mutants.sampling import is_bernoulli, shown, unselected, with_policy
+from mlm_spec import FixedCount
 
 __all__ = [
     "a_cap_is_not_looked_at",
@@ -67,13 +67,8 @@ def _candidates(call: Call) -> Any:
 
 def _with_kinds(call: Call, selected: Any, kind: Any, pick: Any) -> Any:
     """Selected positions show what two numbers in 0 … 1 say: their kinds, and random ids."""
-    policy: MaskingPolicy = call["policy"]
-    pool = np.array([i for i in range(policy.vocab_size) if i not in policy.special_ids])
-    mask, random = float(policy.corruption.mask), float(policy.corruption.random)
-    tokens = np.broadcast_to(call["tokens"], selected.shape)
-    shown = np.where(kind < mask + random, pool[(pick * len(pool)).astype(int)], tokens)
-    shown = np.where(kind < mask, policy.mask_id, shown)
-    return np.where(selected, shown, tokens), np.where(selected, tokens, -100)
+    tokens = call["tokens"]
+    return np.where(selected, shown(call, kind, pick), tokens), np.where(selected, tokens, -100)
 
 
 @mutant_around("MLM-DST-3", "sample", check=_SHARES)

@@ -20,6 +20,7 @@ __all__ = [
     "lengths_are_one_longer",
     "no_span_is_longer_than_ten",
     "one_span_in_a_thousand_loses_its_end",
+    "positions_have_the_rates_of_spans_one_by_one",
     "spans_beyond_the_end_are_left_out",
     "spans_never_touch",
     "the_first_positions_have_the_full_rate",
@@ -119,6 +120,18 @@ def spans_never_touch(correct: Port, call: Call) -> Any:
         free = np.where(begins, column + lengths[..., column] + 1, free)
         chosen[..., column] = begins | (column < free - 1)
     return all_masked(call, chosen)
+
+
+@mutant_around("MLM-DST-14", "sample", check=_RUNS)
+def positions_have_the_rates_of_spans_one_by_one(correct: Port, call: Call) -> Any:
+    """Each position is selected on its own, as often as a span would cover it."""
+    law = span_law(call)
+    if law is None:
+        return correct(**call)
+    tokens, n = call["tokens"], call["n"]
+    rates = np.array([float(law.rate_at(column)) for column in range(tokens.shape[1])])
+    numbers = np.random.default_rng(int(tokens.sum()) + n).random((n, *tokens.shape))
+    return all_masked(call, (numbers < rates) & ~np.isin(tokens, call["policy"].special_ids))
 
 
 @mutant_around("MLM-DST-15", "sample", url=_SPANBERT)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.mutants.registry import Port, mutant_around
-from mlm_spec import Corruption, MaskingPolicy
+from mlm_conformance.mutants.sampling import shown
+from mlm_spec import Corruption
 
 __all__ = [
     "a_word_draws_one_id_unless_all_is_random",
@@ -44,15 +45,9 @@ def _of_words(call: Call, numbers: Array) -> Array:
 
 def _with_kinds(call: Call, labels: Array, kind: Array, pick: Array) -> Any:
     """Selected positions show what two numbers in 0 … 1 say: their kinds, and random ids."""
-    policy: MaskingPolicy = call["policy"]
-    pool = np.array([i for i in range(policy.vocab_size) if i not in policy.special_ids])
-    mask, random = float(policy.corruption.mask), float(policy.corruption.random)
-    if policy.corruption.unit == "word":
+    if call["policy"].corruption.unit == "word":
         kind = _of_words(call, kind)
-    tokens = np.broadcast_to(call["tokens"], labels.shape)
-    shown = np.where(kind < mask + random, pool[(pick * len(pool)).astype(int)], tokens)
-    shown = np.where(kind < mask, policy.mask_id, shown)
-    return np.where(labels != -100, shown, tokens), labels
+    return np.where(labels != -100, shown(call, kind, pick), call["tokens"]), labels
 
 
 def _selected(call: Call, numbers: Array) -> Array:

@@ -132,7 +132,7 @@ def columns_from_1024_on_are_not_masked(correct: Port, call: Call) -> Any:
 def blocks_from_4096_on_have_the_first_key(correct: Port, call: Call) -> Any:
     """The keys of the second launch are read where those of the first begin."""
     key = call["key"].copy()
-    key[4096:] = key[0]
+    key[4096:] = key[:1]
     return correct(**{**call, "key": key})
 
 

@@ -146,10 +146,12 @@ def a_step_is_empty_where_nothing_is_eligible(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-ERR-11", "mask_step", check=_STATUS)
 def a_special_id_may_be_any_where_nothing_is_eligible(correct: Port, call: Call) -> Any:
     """Ids are looked at where they are eligible alone."""
+    if not isinstance(call["tokens"], np.ndarray):
+        return correct(**call)
     tokens = np.where(call["eligible"], call["tokens"], 0).astype(call["tokens"].dtype)
     result = correct(**{**call, "tokens": tokens})
     shown = np.where(call["eligible"], np.asarray(result.inputs), call["tokens"])
-    return result._replace(inputs=shown.astype(tokens.dtype), targets=call["tokens"])
+    return result._replace(inputs=shown.astype(tokens.dtype), targets=call["tokens"].copy())
 
 
 @mutant_around("MLM-ERR-11", "mask_step", check=_STATUS)

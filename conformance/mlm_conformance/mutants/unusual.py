@@ -85,8 +85,8 @@ def gradients_of_nothing_have_no_shape(correct: Port, call: Call) -> Any:
 @mutant_around("MLM-ERR-17", "random_words")
 def no_blocks_get_a_word(correct: Port, call: Call) -> Any:
     """A grid has a block at least."""
-    words = correct(**call)
-    return words if len(words) else np.zeros((1, 4), np.uint32)
+    none = np.shape(call["key"]) == (0, 4)
+    return np.zeros((1, 4), np.uint32) if none else correct(**call)
 
 
 @mutant_around(
@@ -128,6 +128,8 @@ def the_step_between_entries_is_not_looked_at(correct: Port, call: Call) -> Any:
 def rows_are_as_far_apart_as_they_are_long(correct: Port, call: Call) -> Any:
     """Where the logits of a position lie side by side, so do the positions of a row."""
     logits = call["logits"]
+    if not isinstance(logits, np.ndarray):
+        return correct(**call)
     beside = logits.strides[-1:] == (logits.itemsize,) and not logits.flags.c_contiguous
     if not beside:
         return correct(**call)

@@ -137,7 +137,8 @@ def words_backwards(key: Any, counter: Any) -> Any:
 @mutant("MLM-RNG-1", "random_words", check=_BLOCKS)
 def one_key_for_all_blocks(key: Any, counter: Any) -> Any:
     """The first key is used for every counter, so one block alone is right."""
-    return threefry4x32(key[0], counter)
+    first = np.broadcast_to(key[:1], key.shape) if np.ndim(key) == 2 else key
+    return threefry4x32(first, counter)
 
 
 @mutant("MLM-RNG-1", "random_words", check=_BLOCKS)

@@ -1,0 +1,245 @@
+"""A run that is fed batch by batch: NumPy arrays in, NumPy arrays out (port `session`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlm_spec.errors import DTypeError, InputError, NotFiniteError, PolicyError, ShapeError
+from mlm_spec.policy import MaskingPolicy
+from mlm_spec.training.batch import TrainingBatch
+from mlm_torch.checkpoint import Checkpoint, Configuration, read_checkpoint, write_checkpoint
+from mlm_torch.encoder import MaskedLanguageModel
+from mlm_torch.micro_batches import Given, count_sequences, on_device, read_micro_batch
+from mlm_torch.optimizer import moments
+from mlm_torch.precision import full_precision
+from mlm_torch.update import KEPT, MicroBatch, Totals, Updater, UpdateReport
+
+__all__ = ["Session"]
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+Fields = TrainingBatch | Mapping[str, Any]
+AsTensor = Callable[[str, object], Tensor]
+
+_GROUPS = ("parameters", "exp_avg", "exp_avg_sq")
+_ROOM = 64  # slots of selected positions come in multiples of it where a count is not known
+
+
+class Session:
+    """A run: a model, its optimiser, and how far it is.
+
+    Parameters
+    ----------
+    told : encoder, training and policy.
+    parameters : float arrays by name, all those of the encoder.
+    device : where it runs.
+    as_tensor : from an array of the caller to a tensor of the host.
+    compiled : the backend of `torch.compile` for the parts of the model, or None.
+    """
+
+    def __init__(
+        self,
+        told: Configuration,
+        parameters: Arrays,
+        device: torch.device,
+        as_tensor: AsTensor,
+        compiled: str | None = None,
+    ) -> None:
+        if told.policy is not None and not isinstance(told.policy, MaskingPolicy):
+            raise PolicyError(
+                "policy", f"a {type(told.policy).__name__}", "a MaskingPolicy or None"
+            )
+        self._told, self._device, self._as_tensor = told, device, as_tensor
+        kept = KEPT[told.training.precision]
+        with torch.device("meta"):
+            model = MaskedLanguageModel(told.encoder)
+        given = _checked(parameters, model.state_dict(), as_tensor)
+        model = model.to(kept).to_empty(device=device)
+        model.load_state_dict(given)
+        if compiled is not None:
+            model.compile_parts(compiled)
+        self._updater = Updater(model, told.training)
+        self._made, self._position, self._share = 0, 0, 4
+
+    def evaluate(self, batches: Iterable[Fields]) -> dict[str, Any]:
+        """Sum (nats) and count over all batches, without dropout."""
+        totals = self._with_room(self._read(batches), self._updater.evaluate, lambda x: x)
+        return _sum_and_count(totals)
+
+    def gradients(self, batches: Iterable[Fields]) -> dict[str, Any]:
+        """Sum, count, and the gradients of the loss −sum/count with the next update's dropout."""
+        found, gradients = self._with_room(
+            self._read(batches), self._updater.gradients, lambda pair: pair[0]
+        )
+        arrays = [_array(gradient) for gradient in gradients]
+        names = [name for name, _ in self._updater.model.named_parameters()]
+        return {**_sum_and_count(found), "gradients": dict(zip(names, arrays, strict=True))}
+
+    def step(self, batches: Iterable[Fields], sequences: int | None = None) -> dict[str, Any]:
+        """One update, of which these are the micro-batches; what it did.
+
+        Parameters
+        ----------
+        batches : fields of `TrainingBatch` as arrays, or tokens, eligible, epoch and perhaps
+            word_id in place of inputs, targets and selected, which are then made on the device.
+        sequences : how many sequences of the run's order these are; None: as many as they show.
+
+        Returns
+        -------
+        loss, count, norm, learning_rate, status and update, as `UpdateReport` has them.
+
+        Raises
+        ------
+        InputError : the run is at its end, and all that a bad batch raises.  Nothing happened.
+        """
+        self._check_not_over()
+        given = self._read(batches)
+        report = self._with_room(given, self._updater.update, lambda found: found)
+        self._position += sum(map(count_sequences, given)) if sequences is None else sequences
+        found = _read_report(report)
+        self._made = found["update"]
+        return found
+
+    def parameters(self) -> dict[str, Array]:
+        """Copies of the parameters by name."""
+        return {name: _array(x) for name, x in self._updater.model.named_parameters()}
+
+    def state(self) -> dict[str, Any]:
+        """All of the state but the parameters."""
+        found: dict[str, Any] = {"update": self._made, "loss_scale": self._loss_scale}
+        groups: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
+        for name, parameter in self._updater.model.named_parameters():
+            for group, moment in zip(
+                groups, moments(self._updater.optimizer, parameter), strict=True
+            ):
+                group[name] = _array(moment)
+        return {**found, **dict(zip(_GROUPS[1:], groups, strict=True)), "position": self._position}
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, whole or not at all; else `CheckpointError`."""
+        tensors = {name: x.cpu().contiguous() for name, x in self._tensors().items()}
+        state = Checkpoint(tensors, self._made, self._loss_scale, self._position)
+        write_checkpoint(path, state, self._told)
+
+    @torch.no_grad()
+    def load(self, path: str | Path) -> None:
+        """Go on from a checkpoint of the same configurations; else `CheckpointError`."""
+        tensors = self._tensors()
+        found = read_checkpoint(path, self._told, tensors)
+        for name, tensor in tensors.items():
+            tensor.copy_(found.tensors[name])
+        updater = self._updater
+        updater.update_count.fill_(found.update)
+        updater.loss_scale.fill_(found.loss_scale)
+        for state in updater.optimizer.state.values():
+            state["step"].fill_(found.update)
+        self._made, self._position = found.update, found.position
+
+    @property
+    def _loss_scale(self) -> float:
+        return float(self._updater.loss_scale)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state, under their names in a checkpoint."""
+        found = {}
+        for name, parameter in self._updater.model.named_parameters():
+            parts = (parameter.detach(), *moments(self._updater.optimizer, parameter))
+            found |= {f"{g}/{name}": x for g, x in zip(_GROUPS, parts, strict=True)}
+        return found
+
+    def _check_not_over(self) -> None:
+        config, number = self._told.training, self._made + 1
+        if config.schedule == "linear" and number > config.total_updates:
+            raise InputError("update", number, f"in 1..{config.total_updates}, the total_updates")
+
+    def _read(self, batches: Iterable[Fields]) -> list[Given]:
+        """All batches, checked: a bad one is found before anything is computed."""
+        told = self._told
+        fields = [b._asdict() if isinstance(b, TrainingBatch) else b for b in batches]
+        return [
+            read_micro_batch(self._host_tensors(given), told.encoder, told.policy)
+            for given in fields
+        ]
+
+    def _host_tensors(self, given: object) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise InputError("batch", f"a {type(given).__name__}", "a mapping of fields")
+        plain = {"epoch"} | {name for name, value in given.items() if value is None}
+        return {n: v if n in plain else self._as_tensor(n, v) for n, v in given.items()}
+
+    def _with_room(
+        self,
+        given: list[Given],
+        run: Callable[[list[MicroBatch]], Any],
+        totals: Callable[[Any], Totals | UpdateReport],
+    ) -> Any:
+        """Run with room for the selected positions; again with more, where it was too small."""
+        while True:
+            micro_batches = [self._place(batch) for batch in given]
+            with full_precision():
+                found = run(micro_batches)
+            if not bool(totals(found).overflow):
+                return found
+            self._share = max(1, self._share // 2)
+
+    def _place(self, given: Given) -> MicroBatch:
+        """A micro-batch on the device.
+
+        How many positions are selected is known for arrays that came masked, and costs nothing
+        to know on a CPU.  Elsewhere there is room for a share of them, so that nothing waits.
+        """
+        training, encoder = self._told.training, self._told.encoder
+        grid = bool(encoder.attention_dropout)
+        batch, layout = on_device(given, self._device, self._told.policy, training.seed, grid)
+        room = given.count
+        if room is None and self._device.type == "cpu":
+            room = int(batch.selected.sum())
+        if room is None:
+            size = batch.selected.numel()
+            room = min(-(-size // self._share // _ROOM) * _ROOM, size)
+        return MicroBatch(batch, layout, room)
+
+
+def _checked(given: object, wanted: Mapping[str, Tensor], as_tensor: AsTensor) -> dict[str, Tensor]:
+    """The parameters of a model as tensors: all of them, of the right shapes, and finite."""
+    if not isinstance(given, Mapping):
+        raise InputError("parameters", f"a {type(given).__name__}", "a mapping of arrays")
+    names = (wanted.keys() - given.keys(), given.keys() - wanted.keys())
+    for found, fault in zip(names, ("without", "with the unknown"), strict=True):
+        if found:
+            got = f"{fault} {min(map(str, found))} ({len(found)} in all)"
+            raise InputError("parameters", got, "the parameters of the encoder")
+    tensors = {}
+    for name, like in wanted.items():
+        tensor = as_tensor(f"parameters[{name!r}]", given[name])
+        if not tensor.is_floating_point():
+            raise DTypeError(f"parameters[{name!r}]", f"of dtype {tensor.dtype}", "a float dtype")
+        if tensor.shape != like.shape:
+            got = f"of shape {tuple(tensor.shape)}"
+            raise ShapeError(f"parameters[{name!r}]", got, f"shape {tuple(like.shape)}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise NotFiniteError(f"parameters[{name!r}]", "not finite", "finite numbers")
+        tensors[name] = tensor
+    return tensors
+
+
+def _array(tensor: Tensor) -> Array:
+    """A copy as an array."""
+    return tensor.detach().cpu().numpy().copy()
+
+
+def _sum_and_count(totals: Totals) -> dict[str, Any]:
+    return {"sum": np.float64(totals.sum.item()), "count": int(totals.count)}
+
+
+def _read_report(report: UpdateReport) -> dict[str, Any]:
+    """The numbers of a report; this waits for the device."""
+    names = ("loss", "count", "norm", "learning_rate", "status", "update")
+    return {name: getattr(report, name).item() for name in names}

@@ -1,0 +1,273 @@
+"""Trainers with another AdamW, another learning rate, or an update of nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlm_conformance.mutants.trainer import Parts, wrong
+from mlm_spec.training.config import TrainingConfig
+from mlm_spec.training.optimizer import Moved, adamw, learning_rate
+from mlm_spec.training.state import TrainingState
+
+__all__ = [
+    "betas_are_exchanged",
+    "decay_as_part_of_the_gradient",
+    "decay_without_the_learning_rate",
+    "embeddings_do_not_decay",
+    "epsilon_before_the_correction",
+    "epsilon_inside_the_root",
+    "everything_decays",
+    "no_bias_correction",
+    "no_correction_of_the_second_moment",
+    "no_decay",
+    "no_warm_up",
+    "nothing_counts_as_an_update",
+    "nothing_decays_the_moments",
+    "nothing_divides_by_zero",
+    "nothing_moves_parameters",
+    "rates_count_from_0",
+    "the_last_rate_is_0",
+    "the_second_moment_before_clipping",
+]
+
+_FIRST = "the_first_update_is_that_of_adamw"
+
+
+def _moving(parts: Parts, change: Callable[..., Any]) -> Parts:
+    """AdamW with a configuration that is changed first."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        return adamw(theta, g, m, v, n, change(config))
+
+    return replace(parts, adamw=moved)
+
+
+def _stepping(parts: Parts, step: Callable[..., Any]) -> Parts:
+    """θ ← θ − step(θ, m, v, g, n, η, configuration), after the moments have moved."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Moved:
+        rate = learning_rate(n, config)
+        first = {k: config.beta1 * m[k] + (1 - config.beta1) * g[k] for k in theta}
+        second = {k: config.beta2 * v[k] + (1 - config.beta2) * g[k] ** 2 for k in theta}
+        new = {k: p - step(p, first[k], second[k], n, rate, config) for k, p in theta.items()}
+        return Moved(new, first, second)
+
+    return replace(parts, adamw=moved)
+
+
+def _decay(p: Any, config: TrainingConfig) -> Any:
+    return config.weight_decay * p if p.ndim == 2 else 0.0
+
+
+@wrong(_FIRST, "https://github.com/asappresearch/revisit-bert-finetuning/issues/2")
+def no_bias_correction(parts: Parts) -> Parts:
+    """The moments are used as they are."""
+
+    def step(p: Any, m: Any, v: Any, n: int, rate: float, c: TrainingConfig) -> Any:
+        return rate * (m / (np.sqrt(v) + c.epsilon) + _decay(p, c))
+
+    return _stepping(parts, step)
+
+
+@wrong(_FIRST)
+def no_correction_of_the_second_moment(parts: Parts) -> Parts:
+    """Only the first moment is corrected."""
+
+    def step(p: Any, m: Any, v: Any, n: int, rate: float, c: TrainingConfig) -> Any:
+        return rate * (m / (1 - c.beta1**n) / (np.sqrt(v) + c.epsilon) + _decay(p, c))
+
+    return _stepping(parts, step)
+
+
+@wrong(_FIRST)
+def epsilon_inside_the_root(parts: Parts) -> Parts:
+    """The step is divided by √(v̂ + ε)."""
+
+    def step(p: Any, m: Any, v: Any, n: int, rate: float, c: TrainingConfig) -> Any:
+        below = np.sqrt(v / (1 - c.beta2**n) + c.epsilon)
+        return rate * (m / (1 - c.beta1**n) / below + _decay(p, c))
+
+    return _stepping(parts, step)
+
+
+@wrong(_FIRST, "https://github.com/karpathy/nanochat/issues/304")
+def epsilon_before_the_correction(parts: Parts) -> Parts:
+    """ε is added to √v and corrected with it."""
+
+    def step(p: Any, m: Any, v: Any, n: int, rate: float, c: TrainingConfig) -> Any:
+        below = (np.sqrt(v) + c.epsilon) / np.sqrt(1 - c.beta2**n)
+        return rate * (m / (1 - c.beta1**n) / below + _decay(p, c))
+
+    return _stepping(parts, step)
+
+
+@wrong(_FIRST)
+def decay_without_the_learning_rate(parts: Parts) -> Parts:
+    """Decay takes λ·θ, whatever the learning rate."""
+
+    def step(p: Any, m: Any, v: Any, n: int, rate: float, c: TrainingConfig) -> Any:
+        below = np.sqrt(v / (1 - c.beta2**n)) + c.epsilon
+        return rate * m / (1 - c.beta1**n) / below + _decay(p, c) * c.learning_rate
+
+    return _stepping(parts, step)
+
+
+@wrong(_FIRST)
+def decay_as_part_of_the_gradient(parts: Parts) -> Parts:
+    """Decay is added to the gradient, and goes through the moments."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        whole = {k: g[k] + _decay(p, config) for k, p in theta.items()}
+        return adamw(theta, whole, m, v, n, replace(config, weight_decay=0.0))
+
+    return replace(parts, adamw=moved)
+
+
+@wrong("vectors_do_not_decay", "https://github.com/CyberZHG/keras-bert/issues/60")
+def everything_decays(parts: Parts) -> Parts:
+    """LayerNorm and biases decay like matrices."""
+
+    def step(p: Any, m: Any, v: Any, n: int, rate: float, c: TrainingConfig) -> Any:
+        below = np.sqrt(v / (1 - c.beta2**n)) + c.epsilon
+        return rate * (m / (1 - c.beta1**n) / below + c.weight_decay * p)
+
+    return _stepping(parts, step)
+
+
+@wrong("vectors_do_not_decay")
+def embeddings_do_not_decay(parts: Parts) -> Parts:
+    """The tables of embeddings are taken for vectors."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        found = adamw(theta, g, m, v, n, config)
+        plain = adamw(theta, g, m, v, n, replace(config, weight_decay=0.0))
+        for name in theta:
+            if "embeddings.weight" in name:
+                found.parameters[name] = plain.parameters[name]
+        return found
+
+    return replace(parts, adamw=moved)
+
+
+@wrong("vectors_do_not_decay")
+def no_decay(parts: Parts) -> Parts:
+    """Nothing decays."""
+    return _moving(parts, lambda c: replace(c, weight_decay=0.0))
+
+
+@wrong("moments_follow_their_averages")
+def betas_are_exchanged(parts: Parts) -> Parts:
+    """β₁ is taken for β₂."""
+    return _moving(parts, lambda c: replace(c, beta1=c.beta2, beta2=c.beta1))
+
+
+@wrong("moments_follow_their_averages")
+def the_second_moment_before_clipping(parts: Parts) -> Parts:
+    """v averages the squares of gradients that are not clipped."""
+
+    def direction(own: Parts, found: Any, training: TrainingConfig) -> Any:
+        gradients, norm = parts.direction(own, found, training)
+        whole = own.mean(found)
+        return {k: np.stack([g, whole[k]]) for k, g in gradients.items()}, norm
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        right = adamw(theta, {k: both[0] for k, both in g.items()}, m, v, n, config)
+        other = adamw(theta, {k: both[1] for k, both in g.items()}, m, v, n, config)
+        return right._replace(exp_avg_sq=other.exp_avg_sq)
+
+    return replace(parts, direction=direction, adamw=moved)
+
+
+def _rated(parts: Parts, rate: Callable[[int, TrainingConfig], float]) -> Parts:
+    """Another learning rate, in the report and in the update."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        # A plan that is constant from its first update on, at the wrong rate.
+        eta = max(rate(n, config), float(np.finfo(np.float64).tiny))
+        fixed = replace(config, learning_rate=eta, schedule="constant", warmup_updates=0)
+        return adamw(theta, g, m, v, n, fixed)
+
+    return replace(parts, rate=rate, adamw=moved)
+
+
+_RATE = "the_learning_rate_follows_its_plan"
+
+
+@wrong(_RATE)
+def rates_count_from_0(parts: Parts) -> Parts:
+    """The first update has a learning rate of 0, and each the rate of the one before."""
+    return _rated(parts, lambda n, c: 0.0 if n == 1 else learning_rate(n - 1, c))
+
+
+@wrong(_RATE)
+def no_warm_up(parts: Parts) -> Parts:
+    """The first updates have the full rate."""
+    return _rated(parts, lambda n, c: learning_rate(max(n, c.warmup_updates), c))
+
+
+@wrong(_RATE)
+def the_last_rate_is_0(parts: Parts) -> Parts:
+    """The line ends at the last update, which is lost."""
+
+    def rate(n: int, c: TrainingConfig) -> float:
+        if n <= c.warmup_updates or c.schedule == "constant":
+            return learning_rate(n, c)
+        learning_rate(n, c)
+        return c.learning_rate * (c.total_updates - n) / (c.total_updates - c.warmup_updates)
+
+    return _rated(parts, rate)
+
+
+_NOTHING = "an_update_of_nothing_changes_nothing"
+
+
+def _idle(parts: Parts, change: Callable[[TrainingState, TrainingConfig], TrainingState]) -> Parts:
+    """An update of nothing does something."""
+
+    def nothing(state: TrainingState, training: TrainingConfig) -> Any:
+        unchanged, report = parts.nothing(state, training)
+        return change(unchanged, training), report
+
+    return replace(parts, nothing=nothing)
+
+
+@wrong(_NOTHING)
+def nothing_counts_as_an_update(parts: Parts) -> Parts:
+    """An update of nothing has a number."""
+    return _idle(parts, lambda state, training: replace(state, update=state.update + 1))
+
+
+@wrong(_NOTHING)
+def nothing_decays_the_moments(parts: Parts) -> Parts:
+    """An update of nothing averages gradients of 0 into the moments."""
+
+    def change(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        return replace(state, exp_avg={n: training.beta1 * m for n, m in state.exp_avg.items()})
+
+    return _idle(parts, change)
+
+
+@wrong(_NOTHING)
+def nothing_moves_parameters(parts: Parts) -> Parts:
+    """An update of nothing goes on by its momentum, and decays."""
+
+    def change(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        zero = {n: 0.0 * p for n, p in state.parameters.items()}
+        about = (state.exp_avg, state.exp_avg_sq, state.update + 1, training)
+        return replace(state, parameters=adamw(state.parameters, zero, *about).parameters)
+
+    return _idle(parts, change)
+
+
+@wrong(_NOTHING, "https://github.com/NVIDIA-NeMo/Speech/pull/5424")
+def nothing_divides_by_zero(parts: Parts) -> Parts:
+    """The loss of nothing is NaN."""
+
+    def nothing(state: TrainingState, training: TrainingConfig) -> Any:
+        return state, {**parts.nothing(state, training)[1], "loss": np.nan}
+
+    return replace(parts, nothing=nothing)
