@@ -14,11 +14,12 @@ _HEAD = """\
 
 <!-- Written by `python -m benchmarks.mutation`; edit nothing here. -->
 
-`make mutation` measures this page. {tool} makes small changes of the functions of `mlm_spec`:
-another operator, another constant, an argument left out, a message in capitals. For each it runs
-the tests that reach the changed function, those of `[tool.mutmut]` in `pyproject.toml`, until one
-fails. A mutant that does not end is noticed too. Not changed are docstrings, annotations, the
-constants and tables of a module, and functions under a decorator.
+`make mutation` measures this page. {tool} makes small changes of the functions of `mlm_spec`, but
+for those of `mlm_spec.training`, which is not measured yet: another operator, another constant, an
+argument left out, a message in capitals. For each it runs the tests that reach the changed
+function, those of `[tool.mutmut]` in `pyproject.toml`, until one fails. A mutant that does not end
+is noticed too. Not changed are docstrings, annotations, the constants and tables of a module, and
+functions under a decorator.
 
 **{noticed:,} of {run:,} noticed ({share:.1%}); of the {different:,} that are not equivalent,
 {other:.1%}.**

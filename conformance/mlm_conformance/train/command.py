@@ -22,6 +22,7 @@ from mlm_conformance.train.progress import shown
 from mlm_conformance.train.settings import Settings, settings_from
 from mlm_conformance.train.store import TokenStore, build_store, open_store, text_checksum
 from mlm_conformance.train.windows import Windows, cut
+from mlm_spec.training.checkpoint import read_checkpoint
 from mlm_spec.training.config import EncoderConfig
 from mlm_spec.training.parameters import initial_parameters, shapes
 
@@ -103,21 +104,19 @@ def _train(
         parameters=initial_parameters(encoder, settings.seed),
         policy=policy,
     )
-    if options.resume and folder.checkpoint.exists():
-        session.load(folder.checkpoint)
-    done = int(session.state()["update"])
-    keep_metrics(folder.metrics, done if folder.checkpoint.exists() else -1)
+    update, position = _loaded(session, folder) if options.resume else (0, 0)
     text = held_out(windows, policy, settings.seed, settings.held_out, settings.micro_batch)
     every = options.evaluate_every or max(1, settings.updates // 10)
     with (
         open(folder.metrics, "a", encoding="utf-8") as file,
-        shown(settings.updates, done, terminal=sys.stdout.isatty()) as progress,
+        shown(settings.updates, update, terminal=sys.stdout.isatty()) as progress,
         interruptible() as interrupt,
     ):
         progress.note(_about(windows, store, encoder, text.count))
         whole = Run(
-            settings, windows, text, session, folder, Metrics(file), every, options.checkpoint_every
-        )
+            settings, windows, text, session, folder, Metrics(file), every,
+            options.checkpoint_every, update, position,
+        )  # fmt: skip
         found = train(whole, progress, interrupt)
     draw_curve(folder.curve, read_metrics(folder.metrics))
     if found is None:
@@ -125,6 +124,17 @@ def _train(
     export_model(folder.model, session.parameters(), encoder, store)
     _finished(folder, found, text.unigram)
     return 0
+
+
+def _loaded(session: Any, folder: RunFolder) -> tuple[int, int]:
+    """Give the session the run's checkpoint, if it got that far; its update and its position."""
+    if not folder.checkpoint.exists():
+        keep_metrics(folder.metrics, -1)
+        return 0, 0
+    state = read_checkpoint(folder.checkpoint).state  # the form is the same for all backends
+    session.load(folder.checkpoint)
+    keep_metrics(folder.metrics, state.update)
+    return state.update, state.position
 
 
 def _about(windows: Windows, store: TokenStore, encoder: EncoderConfig, count: int) -> str:

@@ -36,6 +36,7 @@ class Run:
     session : the backend's.
     folder, metrics : where checkpoints and numbers go.
     evaluate_every, checkpoint_every : in updates.
+    update, position : how many updates are made already, and how many sequences they consumed.
     """
 
     settings: Settings
@@ -46,6 +47,8 @@ class Run:
     metrics: Metrics
     evaluate_every: int
     checkpoint_every: int
+    update: int = 0
+    position: int = 0
 
 
 @dataclass(slots=True)
@@ -116,8 +119,7 @@ def train(run: Run, progress: Progress, interrupt: Interrupt) -> Evaluation | No
     ------
     BadCallError : no update has had an effect for a long time.
     """
-    state = run.session.state()
-    update, position = int(state["update"]), int(state["position"])
+    update, position = run.update, run.position
     found = _evaluated(run, progress, update) if update == 0 else None
     pace, without_effect = _Pace(), 0
     while update < run.settings.updates and not interrupt.asked:
