@@ -1,14 +1,16 @@
 """Models that ``mlm-spec train`` exports, read by Hugging Face: ``python -m benchmarks.export``.
 
-A small model is trained in each precision, ``from_pretrained`` loads its folder, and scores the
-held-out text with the masks of the evaluation.  A score may differ by what perturbed runs of the
-reference say that rounding may do in the dtype of the weights.  Exit status 1 if one differs by
-more, if the tokenizer gives other ids, or if loading complains of a name.
+Each backend trains a small model in each precision.  ``from_pretrained`` loads its folder and
+scores the held-out text with the masks of the evaluation.  A score may differ by what perturbed
+runs of the reference say that rounding may do in the dtype of the weights.  Exit status 1 if one
+differs by more, if the tokenizer gives other ids, if loading complains of a name, or if a changed
+configuration is not found out.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from mlm_conformance.train.windows import cut
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from benchmarks.backends import BACKENDS
 from benchmarks.measure import RESULTS, machine, table, write
 from mlm_spec.training.checkpoint import read_checkpoint
 from mlm_spec.training.gradients import objective
@@ -49,11 +52,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     found = {}
-    for precision in PRECISIONS:
+    for backend, precision in itertools.product(BACKENDS, PRECISIONS):
         with tempfile.TemporaryDirectory() as folder:
-            run = _trained(Path(folder) / "run", precision)
-            found[precision] = compare(run, precision)
-            if precision == "float64":
+            run = _trained(Path(folder) / "run", backend, precision)
+            found[f"{backend} {precision}"] = compare(run, precision)
+            if (backend, precision) == (BACKENDS[-1], "float64"):
                 _change_activation(run / "model" / "config.json")
                 found[WRONG] = compare(run, precision)
     write(options.results, "export", report(found), {"machine": machine(), "results": found})
@@ -69,10 +72,10 @@ def _change_activation(config: Path) -> None:
     config.write_text(json.dumps(told | {"hidden_act": "gelu_new"}), encoding="utf-8")
 
 
-def _trained(run: Path, precision: str) -> Path:
+def _trained(run: Path, backend: str, precision: str) -> Path:
     """The folder of a short run on a page of this project."""
     status = cli.main([
-        "train", "--backend", "numpy", "--out", str(run), "--text", str(_TEXT),
+        "train", "--backend", backend, "--out", str(run), "--text", str(_TEXT),
         "--vocabulary", "500", "--length", str(_LENGTH), "--updates", "20", "--batch", "8",
         "--precision", precision,
     ])  # fmt: skip
