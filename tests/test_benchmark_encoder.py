@@ -29,28 +29,33 @@ def test_every_case_has_padding_targets_and_sequences_of_several_lengths(name: s
     assert all(value.any() for value in found.values())
 
 
-def test_the_report_gives_the_largest_difference_of_each_kind() -> None:
-    text = encoder.report({"one": ROWS, "two": ROWS | {"hidden 1": FAR}})
+def test_the_report_gives_the_largest_difference_of_each_kind_and_backend() -> None:
+    text = encoder.report({"one": {"numpy": ROWS}, "two": {"jax": ROWS | {"hidden 1": FAR}}})
     lines = [line.split() for line in text.splitlines() if line.startswith(("one", "two"))]
-    assert [line[0] for line in lines] == ["one"] * 3 + ["two"] * 3
-    assert lines[1] == ["one", "hidden", "states", "2", "1.0e-16", "hidden", "0", "0.01"]
-    assert lines[4] == ["two", "hidden", "states", "2", "1.0e-09", "hidden", "1", "1e+05"]
+    assert [line[:2] for line in lines] == [["one", "numpy"]] * 3 + [["two", "jax"]] * 3
+    assert lines[1][2:] == ["hidden", "states", "2", "1.0e-16", "hidden", "0", "0.01"]
+    assert lines[4][2:] == ["hidden", "states", "2", "1.0e-09", "hidden", "1", "1e+05"]
+
+
+GOOD, BAD = {"numpy": ROWS, "jax": ROWS}, {"numpy": ROWS, "jax": ROWS | {"sum": FAR}}
+ALL_BAD = {"numpy": ROWS | {"sum": FAR}, "jax": ROWS | {"sum": FAR}}
 
 
 @pytest.mark.parametrize(
-    ("rows", "wrong", "refused"),
+    ("right", "wrong", "refused"),
     [
-        (ROWS, ROWS | {"sum": FAR}, None),
-        (ROWS | {"sum": FAR}, ROWS | {"sum": FAR}, "first weights"),
-        (ROWS, ROWS, "nothing, where a wrong model is"),
+        (GOOD, ALL_BAD, None),
+        (BAD, ALL_BAD, r"rounding may do: first weights \(jax\)$"),
+        (GOOD, GOOD, "not found out: wrong: tanh GELU"),
+        (GOOD, BAD, "not found out: wrong: tanh GELU"),
     ],
-    ids=["all as it should be", "the peer is apart", "a wrong model passes"],
+    ids=["as it should be", "a backend is apart", "a wrong model passes", "with one backend"],
 )
-def test_the_command_fails_where_a_peer_is_apart_or_a_wrong_one_is_not(
-    rows: dict, wrong: dict, refused: str | None, tmp_path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_fails_where_a_backend_is_apart_or_a_wrong_peer_is_not(
+    right: dict, wrong: dict, refused: str | None, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["first weights", "wrong: tanh GELU"]
-    results = iter([rows, wrong])
+    results = iter([right, wrong])
     monkeypatch.setattr(encoder, "compare", lambda *case: next(results))
     arguments = ["encoder", "--results", str(tmp_path), "--only", *names]
     monkeypatch.setattr("sys.argv", arguments)

@@ -38,6 +38,7 @@ SUITE_LIBRARIES = {
     "numpy",
     "pytest",
     "rich",
+    "tokenizers",
 }
 
 

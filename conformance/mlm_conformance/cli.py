@@ -19,13 +19,15 @@ import mlm_spec
 from mlm_conformance import text_commands
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
 from mlm_conformance.profiles import PROFILES
+from mlm_conformance.train.arguments import add_train
 from mlm_spec.errors import MlmSpecError
 from mlm_spec.text import SPEC_VERSION
 
-__all__ = ["EXTRA", "main", "parser"]
+__all__ = ["EXTRA", "TRAIN_EXTRA", "main", "parser"]
 
 #: What the conformance extra installs, by the names that Python imports.
 EXTRA = ("flint", "hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich")
+TRAIN_EXTRA = ("matplotlib", "rich", "tokenizers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _add_soak(commands)
     _add_mutants(commands)
     _add_identify(commands)
+    add_train(commands).set_defaults(command=_train)
     return root
 
 
@@ -277,12 +280,19 @@ def _identify(options: argparse.Namespace) -> int:
     return command.run(options)
 
 
-def _require_extra(command: str) -> None:
-    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+def _train(options: argparse.Namespace) -> int:
+    _require_extra("train", "train", TRAIN_EXTRA)
+    from mlm_conformance.train import command
+
+    return command.run(options)
+
+
+def _require_extra(command: str, extra: str = "conformance", names: Sequence[str] = EXTRA) -> None:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise BadCallError(
-            f"{command} needs the conformance extra, which is not installed "
-            f"(no {', '.join(missing)}): pip install 'mlm-spec[conformance]'"
+            f"{command} needs the {extra} extra, which is not installed "
+            f"(no {', '.join(missing)}): pip install 'mlm-spec[{extra}]'"
         )
 
 

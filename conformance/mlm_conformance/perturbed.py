@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
 
-__all__ = ["RUNS", "envelope", "perturbation", "relative", "unit_of"]
+__all__ = ["RUNS", "envelope", "hidden_unit_of", "perturbation", "relative", "unit_of"]
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +51,20 @@ def unit_of(config: EncoderConfig, batch: TrainingBatch, roundoff: float = 2.0**
     longest = max(
         config.vocab_size, config.hidden_size, config.intermediate_size, batch.inputs.size
     )
-    return float(longest * roundoff / (1.0 - longest * roundoff))
+    return _gamma(longest, roundoff)
+
+
+def hidden_unit_of(config: EncoderConfig, batch: TrainingBatch, roundoff: float) -> float:
+    """As `unit_of` where only hidden states are asked for: n = max(d, F, T).
+
+    No sum on their way runs over the vocabulary or over rows.
+    """
+    longest = max(config.hidden_size, config.intermediate_size, batch.inputs.shape[1])
+    return _gamma(longest, roundoff)
+
+
+def _gamma(terms: int, roundoff: float) -> float:
+    return float(terms * roundoff / (1.0 - terms * roundoff))
 
 
 def envelope(

@@ -1,0 +1,165 @@
+"""``mlm-spec train``: from the options to a run, and what is left of it at the end."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
+from mlm_conformance.resolve import DeviceMissing, FrameworkMissing, TargetError, resolve
+from mlm_conformance.train.arguments import SETTINGS
+from mlm_conformance.train.curve import draw_curve
+from mlm_conformance.train.documents import given_text, python_prose
+from mlm_conformance.train.export import export_model
+from mlm_conformance.train.folder import Metrics, RunFolder, keep_metrics, read_metrics
+from mlm_conformance.train.held_out import Evaluation, held_out
+from mlm_conformance.train.loop import Run, interruptible, train
+from mlm_conformance.train.progress import shown
+from mlm_conformance.train.settings import Settings, settings_from
+from mlm_conformance.train.store import TokenStore, build_store, open_store, text_checksum
+from mlm_conformance.train.windows import Windows, cut
+from mlm_spec.training.checkpoint import read_checkpoint
+from mlm_spec.training.config import EncoderConfig
+from mlm_spec.training.parameters import initial_parameters, shapes
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; returns the exit status: 0 finished, 130 interrupted, 3 no framework or no device.
+
+    Raises
+    ------
+    BadCallError : a bad call, or a backend that cannot be used.
+    MlmSpecError : a checkpoint that cannot be read or written, and what a backend refuses.
+    """
+    try:
+        backend = resolve(options.backend, options.device)
+    except TargetError as error:
+        raise BadCallError(str(error)) from error
+    except (FrameworkMissing, DeviceMissing) as error:
+        print(f"mlm-spec: NOT RUN: {error}", file=sys.stderr)
+        return 3
+    if not callable(getattr(backend, "session", None)):
+        raise BadCallError(f"the target {options.backend} has no method session; expected one")
+    folder = RunFolder(Path(options.out))
+    given = {name: getattr(options, name) for name in SETTINGS if hasattr(options, name)}
+    given |= {"text": tuple(given["text"])} if "text" in given else {}
+    settings, store = (_resumed if options.resume else _new)(folder, given)
+    return _train(options, backend, folder, settings, store)
+
+
+def _new(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, TokenStore]:
+    settings = settings_from(given)
+    settings.training()  # what has no meaning is refused before the text is read
+    settings.encoder(settings.vocabulary)
+    if settings.text:
+        documents = given_text(settings.text)
+    else:
+        print("reading the prose of this Python installation", flush=True)
+        documents = python_prose()
+    folder.begin()
+    size = sum(len(document.text) for document in documents)
+    print(f"{len(documents)} documents, {size:,} characters: training a vocabulary", flush=True)
+    store = build_store(folder.store, documents, settings.vocabulary, settings.length)
+    cut(store, settings.length)  # too little text is refused before anything is recorded
+    folder.record(settings, store.fingerprint)
+    return settings, store
+
+
+def _resumed(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, TokenStore]:
+    """The run that is in the folder; what is given must be what it was told."""
+    settings, fingerprint = folder.recorded()
+    for name, value in given.items():
+        recorded = getattr(settings, name)
+        if value != recorded:
+            option = name.replace("_", "-")
+            raise BadCallError(f"--{option} is {value}; expected {recorded}, as the run began")
+    store = open_store(folder.store)
+    if store.fingerprint != fingerprint:
+        raise BadCallError(
+            f"{folder.store} has the fingerprint {store.fingerprint}; expected {fingerprint}"
+        )
+    if "text" in given and text_checksum(given_text(settings.text)) != store.text:
+        raise BadCallError("--text is not what it was when the run began; expected the same files")
+    return settings, store
+
+
+def _train(
+    options: argparse.Namespace,
+    backend: Any,
+    folder: RunFolder,
+    settings: Settings,
+    store: TokenStore,
+) -> int:
+    windows = cut(store, settings.length)
+    encoder, policy = settings.encoder(store.vocab_size), settings.policy(store.vocab_size)
+    session = backend.session(
+        encoder=encoder.to_mapping(),
+        training=settings.training().to_mapping(),
+        parameters=initial_parameters(encoder, settings.seed),
+        policy=policy,
+    )
+    update, position = _loaded(session, folder) if options.resume else (0, 0)
+    text = held_out(windows, policy, settings.seed, settings.held_out, settings.micro_batch)
+    every = options.evaluate_every or max(1, settings.updates // 10)
+    with (
+        open(folder.metrics, "a", encoding="utf-8") as file,
+        shown(settings.updates, update, terminal=sys.stdout.isatty()) as progress,
+        interruptible() as interrupt,
+    ):
+        progress.note(_about(windows, store, encoder, text.count))
+        whole = Run(
+            settings, windows, text, session, folder, Metrics(file), every,
+            options.checkpoint_every, update, position,
+        )  # fmt: skip
+        found = train(whole, progress, interrupt)
+    draw_curve(folder.curve, read_metrics(folder.metrics))
+    if found is None:
+        return _interrupted(options)
+    export_model(folder.model, session.parameters(), encoder, store)
+    _finished(folder, found, text.unigram)
+    return 0
+
+
+def _loaded(session: Any, folder: RunFolder) -> tuple[int, int]:
+    """Give the session the run's checkpoint, if it got that far; its update and its position."""
+    if not folder.checkpoint.exists():
+        keep_metrics(folder.metrics, -1)
+        return 0, 0
+    state = read_checkpoint(folder.checkpoint).state  # the form is the same for all backends
+    session.load(folder.checkpoint)
+    keep_metrics(folder.metrics, state.update)
+    return state.update, state.position
+
+
+def _about(windows: Windows, store: TokenStore, encoder: EncoderConfig, count: int) -> str:
+    size = sum(math.prod(shape) for shape in shapes(encoder).values())
+    return (
+        f"vocabulary {store.vocab_size:,}; {len(store.tokens):,} tokens; {windows.trained:,} "
+        f"sequences to train on, {len(windows.begin) - windows.trained:,} held out "
+        f"({count:,} tokens predicted); {size:,} parameters"
+    )
+
+
+def _interrupted(options: argparse.Namespace) -> int:
+    where = f" --device {options.device}" if options.device != "cpu" else ""
+    print(
+        "mlm-spec: interrupted; a checkpoint is saved.  To go on:\n"
+        f"    mlm-spec train --backend {options.backend}{where} --out {options.out} --resume",
+        file=sys.stderr,
+    )
+    return EXIT_INTERRUPTED
+
+
+def _finished(folder: RunFolder, found: Evaluation, unigram: float) -> None:
+    print(
+        f"held-out text: {found.nats:.4f} nats per selected token, perplexity "
+        f"{found.perplexity:.2f}; unigram entropy {unigram:.4f}\n"
+        f"model: {folder.model}\ncurve: {folder.curve}\nmetrics: {folder.metrics}",
+        flush=True,
+    )

@@ -1,0 +1,145 @@
+"""The folder of a run, and what is kept in it.
+
+run.json                 the settings, and the fingerprint of text, tokenizer and ids
+store/                   token ids and tokenizer (`store`)
+checkpoint.safetensors   the last checkpoint
+metrics.jsonl            one line for each update and each evaluation
+curve.png                the same as a picture
+model/                   the model, in the layout of a checkpoint of BERT
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from mlm_conformance.outcomes import BadCallError
+from mlm_conformance.reports.files import write_atomically
+from mlm_conformance.train.settings import Settings, recorded_settings
+
+__all__ = ["Metrics", "RunFolder", "keep_metrics", "read_metrics"]
+
+_FORMAT = "mlm-spec-run/1"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where things of a run lie."""
+
+    path: Path
+
+    @property
+    def about(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def curve(self) -> Path:
+        return self.path / "curve.png"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    def begin(self) -> None:
+        """Make the folder for a new run.
+
+        Raises
+        ------
+        BadCallError : there is a run in it, or something that is none of ours.
+        """
+        if self.about.exists():
+            raise BadCallError(
+                f"{self.path} holds a run already; continue it with --resume, "
+                "or name another folder with --out"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise BadCallError(f"--out {self.path} is a file; expected a folder, or a new name")
+        foreign = [p.name for p in self.path.iterdir()] if self.path.exists() else []
+        # A run that was ended while it prepared its text leaves that behind, and nothing else.
+        foreign = [name for name in foreign if name != "store" and not name.startswith(".store.")]
+        if foreign:
+            raise BadCallError(
+                f"--out {self.path} has {min(foreign)} in it; expected an empty folder, or none"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadCallError(f"--out {self.path} cannot be made: {reason}") from None
+
+    def record(self, settings: Settings, fingerprint: str) -> None:
+        """Write down what this run is; from here on it can be resumed."""
+        about = {"format": _FORMAT, "fingerprint": fingerprint, "settings": settings.to_mapping()}
+        write_atomically(self.about, json.dumps(about, indent=2) + "\n")
+
+    def recorded(self) -> tuple[Settings, str]:
+        """The settings and the fingerprint of the run that is here.
+
+        Raises
+        ------
+        BadCallError : there is none, or another program's.
+        """
+        try:
+            about = json.loads(self.about.read_text(encoding="utf-8"))
+            form, fingerprint = about["format"], str(about["fingerprint"])
+            settings = about["settings"]
+        except FileNotFoundError:
+            raise BadCallError(
+                f"{self.path} holds no run to resume: no {self.about.name}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadCallError(f"{self.about} is unreadable ({error}); expected a run") from None
+        if form != _FORMAT:
+            raise BadCallError(f"{self.about} is of format {form!r}; expected {_FORMAT!r}")
+        return recorded_settings(settings), fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The lines of ``metrics.jsonl``, written one by one."""
+
+    file: TextIO
+
+    def write(self, kind: str, update: int, **values: Any) -> None:
+        self.file.write(json.dumps({"kind": kind, "update": update, **values}) + "\n")
+        self.file.flush()
+
+
+def read_metrics(path: Path, until: int | None = None) -> list[Mapping[str, Any]]:
+    """The lines up to an update; a last line that was cut off is none."""
+    found = []
+    for line in _lines(path):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break  # the process ended while it wrote
+        if until is None or entry["update"] <= until:
+            found.append(entry)
+    return found
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.exists():
+        with open(path, encoding="utf-8") as file:
+            yield from file
+
+
+def keep_metrics(path: Path, until: int) -> None:
+    """Drop the lines beyond an update: they will be written again."""
+    kept = read_metrics(path, until)
+    write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in kept))
