@@ -1,4 +1,4 @@
-"""``mlm-spec train`` with each backend: the same text, order and masks, and one form of checkpoint."""
+"""``mlm-spec train`` with each backend: one text, order and masks, and one form of checkpoint."""
 
 from __future__ import annotations
 
