@@ -30,6 +30,5 @@ def test_a_run_is_the_same_in_every_backend_and_goes_on_in_another(
     assert facts(runs[backend]) == facts(runs["numpy"])
     state = read_checkpoint(runs[backend] / "checkpoint.safetensors").state
     assert (state.update, state.position) == (6, 24)
-    resumed = ["train", "--out", str(runs[backend]), "--resume", "--backend"]
-    assert cli.main([*resumed, "numpy"]) == 0
-    assert cli.main([*resumed, backend]) == 0
+    resumed = ["train", "--backend", "numpy", "--out", str(runs[backend]), "--resume"]
+    assert cli.main(resumed) == 0
