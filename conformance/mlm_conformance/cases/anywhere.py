@@ -27,6 +27,7 @@ __all__ = [
     "AnywhereScore",
     "contents",
     "drawn_sizes",
+    "edge_series",
     "int_dtype",
     "loss_series",
     "narrow_loss_series",
@@ -103,10 +104,12 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
 
 
 def _at_an_edge(rng: np.random.Generator, room: int) -> int:
+    """A multiple of a block and a few more; before an edge, of more blocks than one."""
     (low, high), offsets = _EDGES[room]
     (least, most), block = _ROOMS[room][0], 2 ** int(rng.integers(low, high + 1))
-    first = (least + 1) // block + 1
-    return uniform_by_size(rng, first, (most - 1) // block) * block + int(rng.choice(offsets))
+    offset = int(rng.choice(offsets))
+    first = max((least + 1) // block + 1, 2 if offset < 0 else 1)
+    return uniform_by_size(rng, first, (most - 1) // block) * block + offset
 
 
 def _is_filled(number: int) -> bool:
@@ -245,6 +248,11 @@ def score_series(
         return found + tiny if number % 2 else tiny + found  # one large case behind another, too
 
     return series
+
+
+def edge_series(*families: str) -> Callable[[int], Sequence[AnywhereScore]]:
+    """For each size of a second round, in which there are edges of blocks, one case."""
+    return lambda n: [AnywhereScore(n, families)] if n // len(_ROOMS) % 2 else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
-from mlm_conformance.cases.anywhere import score_series
+from mlm_conformance.cases.anywhere import edge_series, score_series
 from mlm_conformance.cases.model import LossCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     LARGE,
@@ -177,7 +177,7 @@ _PROBES = ("negative offset", "first id", "last id", "end ids lead", "few live")
     ),
     needs=("id 0 as target", "last id as target"),
     share=0.25,
-    series=score_series("end ids lead below"),
+    series=edge_series("end ids lead below"),
 )
 def the_whole_vocabulary_counts(context: Context, case: ScoreCase) -> None:
     ids = case.targets[case.selected]
