@@ -211,10 +211,7 @@ def micro_batches_add_up_to_the_global_mean(context: Context, case: LossCase) ->
     total, bound, count = _true_loss(case)
     if count == 0:
         return  # the loss of nothing is the matter of MLM-OBJ-11
-    rows = np.flatnonzero((case.labels != case.ignore_index).any(axis=1))
-    context.saw("micro-batches", len(rows))
-    whole = _loss_call(context, case)
-    parts = [_loss_call(context, _row(case, row), num_items=count) for row in rows]
+    whole, rows, parts = _loss_call(context, case), *_micro_batches(context, case, count)
     mean = float(field_of(whole, "loss", ()))
     observed = sum(float(field_of(part, "loss", ())) for part in parts)
     unit = arithmetic(case.logits.dtype.name).unit
@@ -224,6 +221,39 @@ def micro_batches_add_up_to_the_global_mean(context: Context, case: LossCase) ->
     context.within(what, np.asarray(observed), mean, (2 * bound + rounding) / count)
     if "grad_logits" in whole:
         _gradients_agree(context, case, whole, dict(zip(rows, parts, strict=True)), count)
+
+
+@check(
+    "MLM-OBJ-10",
+    port="loss",
+    recipes=loss_recipes(ORDINARY, patterns=("some", "all"), ignored=IGNORED),
+    needs=("micro-batches",),
+    reductions=("sum/num_items",),
+)
+def micro_batches_have_their_part_of_the_mean(context: Context, case: LossCase) -> None:
+    """The same against the number that the whole batch's loss should be."""
+    total, bound, count = _true_loss(case)
+    if count == 0:
+        return  # the loss of nothing is the matter of MLM-OBJ-11
+    rows, parts = _micro_batches(context, case, count)
+    observed = sum(float(field_of(part, "loss", ())) for part in parts)
+    rounding = (len(rows) + 2) * arithmetic(case.logits.dtype.name).unit * (abs(total) + bound)
+    what = f"loss accumulated over {len(rows)} micro-batches"
+    context.within(what, np.asarray(observed), total / count, (bound + rounding) / count)
+    if "grad_logits" in parts[0]:
+        gradient = np.zeros(case.logits.shape)
+        for row, part in zip(rows, parts, strict=True):
+            gradient[row] = field_of(part, "grad_logits", (1, *case.logits.shape[1:]))[0]
+        _gradient_within(context, case, gradient, count)
+
+
+def _micro_batches(
+    context: Context, case: LossCase, count: int
+) -> tuple[NDArray[np.intp], list[_Result]]:
+    """The rows with something selected, and the results of each by itself."""
+    rows = np.flatnonzero((case.labels != case.ignore_index).any(axis=1))
+    context.saw("micro-batches", len(rows))
+    return rows, [_loss_call(context, _row(case, row), num_items=count) for row in rows]
 
 
 def _row(case: LossCase, row: int) -> LossCase:
