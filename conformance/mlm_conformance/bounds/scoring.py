@@ -81,9 +81,9 @@ def gradient_bound(
     Covers exp(z_j − log S), exp(log p_j) and e_j / S; at the target also (S − e_t) / S.
     """
     soft = softmax(logits.astype(np.float64))
-    factor = np.expm1(probability_error(soft, how) * SLACK)
     size, scale = np.abs(gradient), np.abs(weights)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
+        factor = np.expm1(probability_error(soft, how) * SLACK)
         moved = np.where(soft.p > 0.0, soft.p * factor, 0.0)
     bound = scale * (moved + how.unit * soft.p) + 4 * how.unit * size + how.tiny * (1.0 + scale)
     bound = how.stored(size, bound)

@@ -8,7 +8,7 @@ list of shapes cannot show, a backend that is wrong at five ids or beyond 64 row
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,22 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.logits import FAMILIES
-from mlm_conformance.cases.model import HeadCase, LossCase, ScoreCase
+from mlm_conformance.cases.model import LossCase, ScoreCase
 from mlm_conformance.cases.numbers import dtype_of, generator, within_range
 
 __all__ = [
-    "AnywhereHead",
+    "NARROW",
+    "SIZES",
+    "WIDE",
     "AnywhereLoss",
     "AnywhereScore",
-    "biased_head_series",
+    "contents",
     "drawn_sizes",
-    "head_series",
+    "edge_series",
+    "int_dtype",
     "loss_series",
     "narrow_loss_series",
     "score_series",
+    "some_selected",
+    "some_weights",
     "uniform_by_size",
 ]
 
+SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
 WIDE, NARROW = ("float32", "float64"), ("bfloat16", "float16")
 #: Ids from .. to, rows from .. to, columns from .. to, each drawn uniformly by its logarithm.
 _Room = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -45,20 +51,20 @@ _ROOMS: tuple[_Room, ...] = (
     ((2**15 + 1, 250_002), (1, 2), (1, 2)),  # in turns of at most 2¹⁶ ids, and of more than 10⁵
     ((6, 14), (3, 600), (1, 1)),  # filled: thousands of positions
 )
-# Ids, hidden units, rows and columns of a layer.
-_LAYERS = (
-    ((65, 300), (97, 200), (2, 5), (3, 12)),
-    ((999, 6000), (1, 9), (1, 3), (1, 3)),
-    ((2, 64), (1, 96), (1, 9), (30, 80)),
-    ((2, 64), (257, 1100), (1, 9), (1, 9)),
-)
+# In every second round, instead, ids at the edge of a block: a multiple of 2ⁿ, n from .. to, and so
+# many more.
+_EDGES: Mapping[int, tuple[tuple[int, int], tuple[int, ...]]] = {
+    0: ((7, 9), (1,)),
+    1: ((10, 12), (-1,)),
+    5: ((5, 9), (-1, 0, 1)),
+}
 _POWERS, _LONGEST, _MANY = 4, 6, 7  # rooms: powers of two, ids beyond 2¹⁵, thousands of positions
 _LONG = ((2**15 + 1, 2**16), (110_000, 250_002))
 _FILLED = (0, 4, 7)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
+_MANY_SELECTED = 2**8
+_LOSS_SCALES = (3, 4.47)  # as large as leaves the gradient of a logit in the range of float16
 _FEWEST = 3  # ids, with which more than 2¹⁴ positions fit
-_MOST_PRODUCTS = 2**20  # of hidden units and weights, in a layer
-_SIZES, _CONTENTS = 2**40, 2**41  # so that no seed that is drawn elsewhere gives the same
 
 
 class _Sizes(NamedTuple):
@@ -79,12 +85,14 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
     Some have as many entries as fit, and the one behind has at most half of them: what a large
     call leaves in a buffer lies behind the end of a smaller one.
     """
-    rng, room = generator(run_seed, _SIZES + number), number % len(_ROOMS)
+    rng, room = generator(run_seed, SIZES + number), number % len(_ROOMS)
     vocab, rows, columns = (uniform_by_size(rng, *ends) for ends in _ROOMS[room])
     if room == _POWERS:
         vocab = 2**vocab
     if room == _LONGEST:
         vocab = uniform_by_size(rng, *_LONG[number // len(_ROOMS) % 2])
+    if room in _EDGES and number // len(_ROOMS) % 2:
+        vocab = _at_an_edge(rng, room)
     if room == _MANY and number // len(_ROOMS) % 2:
         vocab = _FEWEST - vocab % 2
     most = _MOST_ENTRIES // (2 if _is_filled(number - 1) else 1)
@@ -95,11 +103,20 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
     return _Sizes(vocab, rows, max(1, min(columns, most // vocab // rows)))
 
 
+def _at_an_edge(rng: np.random.Generator, room: int) -> int:
+    """A multiple of a block and a few more; before an edge, of more blocks than one."""
+    (low, high), offsets = _EDGES[room]
+    (least, most), block = _ROOMS[room][0], 2 ** int(rng.integers(low, high + 1))
+    offset = int(rng.choice(offsets))
+    first = max((least + 1) // block + 1, 2 if offset < 0 else 1)
+    return uniform_by_size(rng, first, (most - 1) // block) * block + offset
+
+
 def _is_filled(number: int) -> bool:
     return number > 0 and number % len(_ROOMS) in _FILLED
 
 
-def _contents(run_seed: int, number: int, *about: object) -> np.random.Generator:
+def contents(run_seed: int, number: int, *about: object) -> np.random.Generator:
     return generator(run_seed, _CONTENTS + zlib.crc32(repr((number, *about)).encode()))
 
 
@@ -114,7 +131,7 @@ def _is_weighted(number: int, narrow: bool) -> bool:
     return (turn + turn // 2 + narrow) % 2 == 1
 
 
-def _selected(
+def some_selected(
     rng: np.random.Generator, shape: tuple[int, int], vocab: int, ends: bool = False
 ) -> NDArray[np.bool_]:
     """About half of the positions or all of them, at least one, as many as there is room for.
@@ -122,6 +139,8 @@ def _selected(
     Of so many positions that only two or three ids fit, nearly all: more than 2¹⁴.
 
     ``ends``: the first and the last are among them.
+
+    Of many an odd number: no type with fewer digits holds it.
     """
     positions = shape[0] * shape[1]
     if vocab <= _FEWEST and positions > 2**14:
@@ -129,9 +148,12 @@ def _selected(
     else:
         most = _MOST_SELECTED / (positions * vocab)
         selected = rng.random(shape) < min(float(rng.choice([0.5, 0.9, 1.0])), most)
-    selected.reshape(-1)[rng.integers(selected.size)] = True
+    flat = selected.reshape(-1)
+    flat[rng.integers(flat.size)] = True
     if ends:
-        selected.reshape(-1)[[0, -1]] = True
+        flat[[0, -1]] = True
+    if flat.sum() > _MANY_SELECTED and flat.sum() % 2 == 0:
+        flat[np.flatnonzero(flat)[1]] = False
     return selected
 
 
@@ -141,11 +163,14 @@ def _in_the_upper_half(logits: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray
     return np.where(low[:, None], logits[:, ::-1], logits), np.where(low, last - ids, ids)
 
 
-def _weights(
-    rng: np.random.Generator, shape: tuple[int, int], narrow: bool, heavy: bool
+def some_weights(
+    rng: np.random.Generator, shape: tuple[int, int], heavy: tuple[float, float] | None
 ) -> NDArray[Any]:
-    """Light ones from 1e-7 on or heavy ones to 1e6, of either sign and dtype; zeros, and 1e-41."""
-    scale = 10 ** (rng.uniform(2, 3 if narrow else 6) if heavy else rng.uniform(-6, 1))
+    """Light ones from 1e-7 on or heavy ones, of either sign and dtype; zeros, and 1e-41.
+
+    ``heavy``: the largest lies between these powers of ten.
+    """
+    scale = 10 ** rng.uniform(*(heavy or (-6, 1)))
     weights = rng.choice([-1, 1], size=shape) * rng.uniform(0.1, 1.0, size=shape) * scale
     dtype = rng.choice(["float32", "float64"])
     odd = rng.random(shape)
@@ -155,7 +180,7 @@ def _weights(
     return weights.astype(dtype)
 
 
-def _int_dtype(rng: np.random.Generator) -> Any:
+def int_dtype(rng: np.random.Generator) -> Any:
     return rng.choice(["int32", "int64"])
 
 
@@ -180,7 +205,7 @@ class AnywhereScore:
 
     def build(self, run_seed: int) -> ScoreCase:
         """The case; equal recipes and run seeds give equal cases."""
-        rng = _contents(run_seed, self.number, self.families, self.narrow, self.tiny)
+        rng = contents(run_seed, self.number, self.families, self.narrow, self.tiny)
         vocab, rows, columns = drawn_sizes(run_seed, self.number)
         dtype = (NARROW if self.narrow else WIDE)[_turn(self.number)]
         if self.tiny:  # in eight cases each number of rows from 1 to 8, and of columns to 7
@@ -196,17 +221,19 @@ class AnywhereScore:
         logits = within_range(logits, dtype).astype(dtype_of(dtype))
         return ScoreCase(
             logits.reshape(rows, columns, vocab),
-            ids.reshape(rows, columns).astype(_int_dtype(rng)),
-            _selected(rng, (rows, columns), vocab, ends=not weighted),
-            _weights(rng, (rows, columns), self.narrow, self._heavy) if weighted else None,
+            ids.reshape(rows, columns).astype(int_dtype(rng)),
+            some_selected(rng, (rows, columns), vocab, ends=not weighted),
+            some_weights(rng, (rows, columns), self._heavy) if weighted else None,
             salt=self.number,
             about=f"{family}, sizes from anywhere",
         )
 
     @property
-    def _heavy(self) -> bool:
+    def _heavy(self) -> tuple[float, float] | None:
         """In turns, the other way in narrow logits: so that each size has light and heavy ones."""
-        return (self.number + self.narrow) % 2 == 0
+        if (self.number + self.narrow) % 2:
+            return None
+        return _LOSS_SCALES if self.narrow else (2, 6)
 
 
 def score_series(
@@ -221,6 +248,11 @@ def score_series(
         return found + tiny if number % 2 else tiny + found  # one large case behind another, too
 
     return series
+
+
+def edge_series(*families: str) -> Callable[[int], Sequence[AnywhereScore]]:
+    """For each size of a second round, in which there are edges of blocks, one case."""
+    return lambda n: [AnywhereScore(n, families)] if n // len(_ROOMS) % 2 else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +273,7 @@ class AnywhereLoss:
         case = score.build(run_seed)
         if self.narrow:
             case = replace(case, selected=np.ones_like(case.selected))
-        rng, vocab = _contents(run_seed, self.number, "ignored"), case.logits.shape[-1]
+        rng, vocab = contents(run_seed, self.number, "ignored"), case.logits.shape[-1]
         ignored = int(rng.choice([-100, -1, -(2**31), 255, 10**9, vocab]))
         ignored = ignored if not 0 <= ignored < vocab else -100
         labels = np.where(case.selected, case.targets, ignored).astype(np.int64)
@@ -256,56 +288,3 @@ def loss_series(*families: str) -> Callable[[int], Sequence[AnywhereLoss]]:
 def narrow_loss_series(*families: str) -> Callable[[int], Sequence[AnywhereLoss]]:
     """For each size one case in two bytes."""
     return lambda number: [AnywhereLoss(number, families, narrow=True)]
-
-
-def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The upper and the lower half of a range, by the logarithm."""
-    middle = int(np.sqrt(low * high))
-    return (middle, high), (low, middle)
-
-
-@dataclass(frozen=True, slots=True)
-class AnywhereHead:
-    """What a `HeadCase` of sizes from anywhere is made from.
-
-    Attributes
-    ----------
-    number : which of the run's sizes of layers.
-    biased : whether there is a bias.
-    """
-
-    number: int
-    biased: bool
-
-    def build(self, run_seed: int) -> HeadCase:
-        """The case; equal recipes and run seeds give equal cases."""
-        rng = _contents(run_seed, self.number, "layer")
-        sizes = generator(run_seed, _SIZES - 1 - self.number)
-        ids, *others = _LAYERS[self.number % len(_LAYERS)]
-        part = _halves(*ids)[self.number // len(_LAYERS) % 2]
-        vocab, width, rows, columns = (uniform_by_size(sizes, *ends) for ends in (part, *others))
-        rows = 1 + (self.number + 2) % 8  # each number of rows comes in eight layers
-        columns = max(1, min(columns, _MOST_PRODUCTS // (vocab * width * rows)))
-        dtype = (*WIDE, *NARROW)[self.number % 4]
-        shape, kind = (rows, columns), dtype_of(dtype)
-        hidden = rng.normal(size=(*shape, width)) * rng.choice([0.1, 1.0, 5.0])
-        return HeadCase(
-            hidden.astype(kind),
-            (rng.normal(size=(vocab, width)) / np.sqrt(width)).astype(kind),
-            (rng.normal(size=vocab) * 2.0).astype(kind) if self.biased else None,
-            rng.integers(vocab, size=shape).astype(_int_dtype(rng)),
-            _selected(rng, shape, vocab),
-            _weights(rng, shape, narrow=True, heavy=self.number % 2 == 1),
-            salt=self.number,
-            about="sizes from anywhere",
-        )
-
-
-def head_series(number: int) -> list[AnywhereHead]:
-    """For every second size, since a layer costs more than a score: with a bias and without."""
-    return [AnywhereHead(number // 2, bias) for bias in (True, False)] if number % 2 == 0 else []
-
-
-def biased_head_series(number: int) -> list[AnywhereHead]:
-    """Those of them with a bias."""
-    return head_series(number)[:1]

@@ -72,6 +72,15 @@ def improbable(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats,
     return logits, ids
 
 
+def hopeless(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
+    """`improbable` by anything from a million nats to 10³⁰: no finite logit is too low."""
+    logits, ids = rng.normal(size=(rows, vocab)), _targets(rng, rows, vocab)
+    if vocab > 1:
+        gap = 10 ** rng.uniform(6, 30, size=(rows, 1))
+        _put(logits, ids, logits.max(axis=-1, keepdims=True) - gap)
+    return logits, ids
+
+
 def likely(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
     """Pr → 1: log Pr is a tiny number that cancellation or a narrow type loses."""
     logits, ids = rng.normal(size=(rows, vocab)), _targets(rng, rows, vocab)
@@ -107,6 +116,13 @@ def far_below(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, 
     return logits - 1e4, ids
 
 
+def farthest_below(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
+    """The same near −10⁶, −10¹⁰ and −10³⁰, row by row: nor is a larger one."""
+    logits, ids = impossible_ids(rng, rows, vocab)
+    depth = np.resize([1e6, 1e10, 1e30], rows)
+    return logits - rng.permutation(depth)[:, None], ids
+
+
 def single(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
     """Only the target is possible: log Pr is exactly 0."""
     logits, ids = np.full((rows, vocab), -np.inf), _targets(rng, rows, vocab)
@@ -132,6 +148,12 @@ def end_ids_lead(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Float
     return logits, ids
 
 
+def end_ids_lead_below(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
+    """The same 200 lower: an id that is not in the vocabulary, with logit 0, shows as well."""
+    logits, ids = end_ids_lead(rng, rows, vocab)
+    return logits - 200.0, ids
+
+
 def few_live(rng: np.random.Generator, rows: int, vocab: int) -> tuple[Floats, Ids]:
     """Eight ids share nearly all of the probability, the target among them."""
     logits = np.full((rows, vocab), -60.0)
@@ -147,13 +169,16 @@ FAMILIES: Mapping[str, Family] = {
     "offset": offset,
     "negative offset": negative_offset,
     "improbable": improbable,
+    "hopeless": hopeless,
     "likely": likely,
     "likely pair": likely_pair,
     "impossible ids": impossible_ids,
     "far below": far_below,
+    "farthest below": farthest_below,
     "single": single,
     "first id": first_id,
     "last id": last_id,
     "end ids lead": end_ids_lead,
+    "end ids lead below": end_ids_lead_below,
     "few live": few_live,
 }

@@ -39,7 +39,7 @@ PATTERNS = ("some", "all", "one", "none")
 SMALL = ((1, 1, 1), (1, 1, 2), (2, 8, 64))
 MEDIUM = (2, 4, 999)  # odd: a vocabulary that no vector length divides
 LARGE = (1, 2, 30522)
-WIDEST = (1, 2, 65536)  # a sum of so many ones is infinite in float16
+WIDEST = (1, 2, 98304)  # a sum of so many ones is infinite in float16, or half as large again
 # Shapes that are no power of two, many rows, and many columns: float32 alone, to save programs.
 ODD = ((9, 3, 64), (2, 250, 64))
 _Shape = TypeVar("_Shape", bound=tuple[int, ...])

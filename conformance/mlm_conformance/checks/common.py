@@ -40,6 +40,7 @@ __all__ = [
     "sampled",
     "sampled_in_parallel",
     "score_truth",
+    "spoiled",
 ]
 
 Floats = NDArray[np.float64]
@@ -104,6 +105,29 @@ def score_truth(context: Context, case: ScoreCase) -> ScoreTruth:
     context.saw("selected", case.selected.sum())
     context.saw(case.logits.dtype.name, case.selected.sum())
     return ScoreTruth(context, case)
+
+
+#: What numbers at unselected positions may be.
+_SPOILS = (np.nan, np.inf, -np.inf)
+
+
+def spoiled(array: NDArray[Any], at: NDArray[np.bool_], salt: int) -> NDArray[Any]:
+    """The array, with NaN and both infinities at these positions: each of them in turn.
+
+    Of arrays with further axes a position has the same all over, or these and numbers by turns.
+    """
+    other, rng = array.copy(), generator(salt, 2)
+    places = np.roll(np.resize(_SPOILS, int(at.sum())), salt % len(_SPOILS))
+    if array.ndim == at.ndim:
+        other[at] = places.astype(array.dtype)
+        return other
+    noise = rng.normal(size=(len(places), *array.shape[at.ndim :])) * 50.0
+    kinds = rng.choice([*_SPOILS, 0.0], size=noise.shape)
+    mixed = np.where(rng.random(noise.shape) < 0.6, noise, kinds)
+    whole = rng.random(len(places)) < 0.5
+    noise[whole], noise[~whole] = places[whole, None], mixed[~whole]
+    other[at] = noise.astype(array.dtype)
+    return other
 
 
 def field_of(result: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> NDArray[Any]:

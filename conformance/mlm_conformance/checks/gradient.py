@@ -145,7 +145,7 @@ def _bounds(case: ScoreCase) -> NDArray[np.float64]:
 @check(
     "MLM-GRA-5",
     port="score",
-    recipes=score_recipes(("impossible ids", "single"), BATCHES),
+    recipes=score_recipes(("impossible ids", "single", "farthest below"), BATCHES),
     needs=("logits of -inf",),
     theorem=True,
     result_field=FIELD,
@@ -161,7 +161,7 @@ def logits_of_minus_infinity_receive_exactly_zero(context: Context, case: ScoreC
 @check(
     "MLM-GRA-6",
     port="score",
-    recipes=score_recipes(("offset", "improbable", "likely", "likely pair"), BATCHES),
+    recipes=score_recipes(("offset", "improbable", "hopeless", "likely", "likely pair"), BATCHES),
     needs=DTYPES,
     result_field=FIELD,
     series=score_series("offset", "improbable", "likely", weighted=False),

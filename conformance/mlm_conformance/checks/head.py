@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlm_conformance.bounds import (
     arithmetic,
     head_bounds,
 )
-from mlm_conformance.cases.anywhere import biased_head_series, head_series
+from mlm_conformance.cases.anywhere_layers import biased_head_series, head_series
 from mlm_conformance.cases.model import HeadCase
 from mlm_conformance.cases.numbers import (
     DTYPES,
@@ -24,8 +25,8 @@ from mlm_conformance.cases.numbers import (
     generator,
     head_recipes,
 )
-from mlm_conformance.check import Context, Fixed, Unmeasurable, check, table
-from mlm_conformance.checks.common import besides, field_of, require_like
+from mlm_conformance.check import Context, Recipe, Unmeasurable, check, table
+from mlm_conformance.checks.common import besides, field_of, require_like, spoiled
 from mlm_spec import HeadResult, logit_gradient
 
 __all__ = ["HARD", "bounds_of", "poisoned_states"]
@@ -180,14 +181,11 @@ def the_declared_class_holds_in_the_head(context: Context, case: HeadCase) -> No
 
 
 def poisoned_states(case: HeadCase) -> HeadCase:
-    """NaN, infinities and large numbers at unselected positions."""
-    other, rng = ~case.selected, generator(case.salt, 12)
-    hidden, targets = case.hidden.copy(), case.targets.copy()
-    hidden[other] = rng.choice([np.nan, np.inf, -np.inf, 1e4], size=hidden[other].shape)
+    """NaN, infinities and other numbers at unselected positions."""
+    other, targets = ~case.selected, case.targets.copy()
     targets[other] = -100
-    weights = None if case.weights is None else case.weights.copy()
-    if weights is not None:
-        weights[other] = np.nan
+    hidden = spoiled(case.hidden, other, case.salt)
+    weights = None if case.weights is None else spoiled(case.weights, other, case.salt)
     return replace(case, hidden=hidden, targets=targets, weights=weights)
 
 
@@ -251,28 +249,50 @@ def parts_add_up(context: Context, case: HeadCase) -> None:
         context.within(f"{name} of the parts", total, field_of(whole, name, shape), limit)
 
 
-def _wide_vocabulary() -> HeadCase:
+@dataclass(frozen=True, slots=True)
+class _WideVocabulary:
     """2,048 positions, eight of them selected: all logits would take 250 MB in float32."""
-    rng = generator(0, 14)
-    selected = np.zeros((1, 2048), np.bool_)
-    selected[0, ::256] = True
-    return HeadCase(
-        rng.normal(size=(1, 2048, 2)).astype(np.float32),
-        rng.normal(size=(30522, 2)).astype(np.float32),
-        rng.normal(size=30522).astype(np.float32),
-        rng.integers(30522, size=(1, 2048)),
-        selected,
-        None,
-        about="8 of 2048 positions selected",
-    )
+
+    dtype: str
+    biased: bool
+    weighted: bool
+
+    def build(self, run_seed: int) -> HeadCase:
+        """The case, whatever the run's seed."""
+        recipe = HeadRecipe(
+            (1, 2048, 2, 30522), self.dtype, 1.0, "none", self.weighted, self.biased, 14
+        )
+        case = recipe.build(0)
+        selected = case.selected.copy()
+        selected[0, ::256] = True
+        return replace(case, selected=selected, about="8 of 2048 positions selected")
+
+
+#: Each dtype with a bias and without, with weights and without; each bias with either.
+_WIDE_VOCABULARIES = (
+    _WideVocabulary("float32", True, False),
+    _WideVocabulary("bfloat16", False, True),
+    _WideVocabulary("float16", True, True),
+    _WideVocabulary("float64", False, False),
+    _WideVocabulary("float32", False, True),
+    _WideVocabulary("bfloat16", True, False),
+    _WideVocabulary("float16", False, False),
+    _WideVocabulary("float64", True, True),
+)
+_AT_ANY_RATE = 4  # of them; the others belong to sizes, which a quick run has few of
+
+
+def _other_vocabularies(number: int) -> Sequence[Recipe]:
+    return _WIDE_VOCABULARIES[_AT_ANY_RATE:][number - 1 : number] if number else ()
 
 
 @check(
     "MLM-HED-8",
     port="head",
-    recipes=table([Fixed(_wide_vocabulary())]),
-    needs=("calls measured",),
+    recipes=table(_WIDE_VOCABULARIES[:_AT_ANY_RATE]),
+    needs=("calls measured", *DTYPES, "with bias", "without bias", "with weights", "no weights"),
     theorem=True,
+    series=_other_vocabularies,
 )
 def unselected_logits_are_not_formed(context: Context, case: HeadCase) -> None:
     """The second call's memory: all logits, in the narrowest dtype that holds them, do not fit."""
@@ -284,6 +304,9 @@ def unselected_logits_are_not_formed(context: Context, case: HeadCase) -> None:
     if answer.peak_growth is None:
         raise Unmeasurable("this system does not say what memory a call took")
     context.saw("calls measured")
+    context.saw(case.hidden.dtype.name)
+    context.saw("without bias" if case.bias is None else "with bias")
+    context.saw("no weights" if case.weights is None else "with weights")
     limit = case.selected.size * len(case.weight) * case.hidden.dtype.itemsize
     context.within("bytes of memory", np.asarray(answer.peak_growth), 0.0, limit)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic
-from mlm_conformance.cases.anywhere import head_series
+from mlm_conformance.cases.anywhere_layers import head_series
 from mlm_conformance.cases.model import HeadCase
-from mlm_conformance.cases.numbers import DTYPES, HeadRecipe, generator, head_recipes
+from mlm_conformance.cases.numbers import DTYPES, HeadRecipe, head_recipes
 from mlm_conformance.check import Context, NotClaimed, Violation, check
-from mlm_conformance.checks.common import besides, field_of, require_like, require_wide
+from mlm_conformance.checks.common import besides, field_of, require_like, require_wide, spoiled
 from mlm_conformance.checks.head import HARD, bounds_of
+from mlm_conformance.checks.loss import items_of
 from mlm_spec import head
 
 __all__: list[str] = []  # importing the module registers its checks
@@ -23,80 +25,107 @@ IGNORE = -100
 _IGNORED = (IGNORE, -1, 10**6, 0)
 SHAPES = ((2, 8, 16, 64),)
 RECIPES = besides(
-    head_recipes(SHAPES, ("float32",)), [recipe for recipe in HARD if recipe.shape in SHAPES]
+    head_recipes(SHAPES, ("float32",)),
+    [
+        *(recipe for recipe in HARD if recipe.shape in SHAPES),
+        HeadRecipe(SHAPES[0], "float32", 1.0, "some", False, True, 2),
+    ],
 )
 
 
 def loss_arguments(
     context: Context, case: HeadCase, num_items: int | None = None
 ) -> dict[str, Any]:
-    """The arguments of ``head_loss``; without ``num_items`` the case's own count."""
+    """The arguments of ``head_loss``; without ``num_items`` the case's own count, if it divides."""
     ignored = _IGNORED[case.salt % len(_IGNORED)]
     if (case.targets[case.selected] == ignored).any():
         ignored = IGNORE
     labels = np.where(case.selected, case.targets, ignored).astype(np.int64)
-    items: int | None = num_items or int(case.selected.sum())
-    if context.loss_reduction != "sum/num_items":
-        items = None
+    own = int(case.selected.sum()) if context.loss_reduction == "sum/num_items" else None
     layer = {name: getattr(case, name) for name in ("hidden", "weight", "bias")}
-    return {**layer, "labels": labels, "ignore_index": ignored, "num_items": items}
+    return {**layer, "labels": labels, "ignore_index": ignored, "num_items": num_items or own}
 
 
 def _call(context: Context, case: HeadCase, num_items: int | None = None) -> dict[str, Any]:
     return context.call("head_loss", loss_arguments(context, case, num_items))
 
 
-def judge_loss(context: Context, case: HeadCase, num_items: int | None = None) -> None:
-    """The loss, and each gradient that there is, against minus the head's, divided alike."""
-    count = num_items or int(case.selected.sum())
-    by = 1 if context.loss_reduction == "sum" else count
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The loss of a layer and its gradients, by field, and how far off each may be."""
+
+    values: dict[str, NDArray[Any]]
+    limits: dict[str, NDArray[Any]]
+
+
+def _truth(case: HeadCase, by: int) -> _Truth:
+    """Minus the head's results, divided by ``by``."""
     plain = replace(case, weights=np.full(case.selected.shape, 1.0 / by))
-    context.saw("selected", plain.selected.sum())
     layer = (plain.hidden.astype(np.float64), plain.weight.astype(np.float64))
     bias = None if plain.bias is None else plain.bias.astype(np.float64)
     truth = head(*layer, bias, plain.targets, plain.selected, plain.weights)
     given = plain.hidden.dtype.name
     bounds, how = bounds_of(plain), arithmetic(given, given)
-    result = _call(context, plain, num_items)
-    seen, size = field_of(result, "loss", ()), np.abs(np.float64(truth.sum))
-    limit = bounds.sum + 2 * how.unit * (size + bounds.sum)
-    limit = arithmetic(given, seen.dtype.name).stored(size, limit)  # too narrow: see MLM-OBJ-12
-    context.within("loss", seen, -truth.sum, limit)
+    values, limits = {"loss": np.asarray(-truth.sum)}, {}
+    size = np.abs(np.float64(truth.sum))
+    limits["loss"] = np.asarray(bounds.sum + 2 * how.unit * (size + bounds.sum))
     for name in ("grad_weight", "grad_bias", "grad_hidden"):
-        if name not in result or (name == "grad_bias" and plain.bias is None):
+        if getattr(truth, name) is None:
             continue
-        seen, want = result[name], np.asarray(getattr(truth, name))
+        values[name] = -np.asarray(getattr(truth, name))
+        size = np.abs(values[name][plain.selected] if name == "grad_hidden" else values[name])
+        off = getattr(bounds, name)
+        limits[name] = how.stored(size, off + 2 * how.unit * (size + off))  # divided when stored
+    return _Truth(values, limits)
+
+
+def judge_loss(context: Context, case: HeadCase, num_items: int | None = None) -> None:
+    """The loss, and each gradient that there is, against minus the head's, divided alike."""
+    count = int(case.selected.sum())
+    named = {"sum": 1, "mean": count, "sum/num_items": num_items or count}
+    truth = _truth(case, named[str(context.loss_reduction)])
+    context.saw("selected", count)
+    result = _call(context, case, num_items)
+    seen, want, given = field_of(result, "loss", ()), truth.values["loss"], case.hidden.dtype.name
+    how = arithmetic(given, seen.dtype.name)  # too narrow: see MLM-OBJ-12
+    context.within("loss", seen, want, how.stored(np.abs(want), truth.limits["loss"]))
+    for name in ("grad_weight", "grad_bias", "grad_hidden"):
+        if name not in result or name not in truth.values:
+            continue
+        seen, want = result[name], truth.values[name]
         if name == "grad_hidden":
-            other = seen[~plain.selected]
+            other = seen[~case.selected]
             context.equal(f"{name} where not selected", other, np.zeros(other.shape))
-            seen, want = seen[plain.selected], want[plain.selected]
-        size, off = np.abs(want), getattr(bounds, name)
-        off = how.stored(size, off + 2 * how.unit * (size + off))  # divided after it was stored
-        context.within(name, seen, -want, off)
+            seen, want = seen[case.selected], want[case.selected]
+        context.within(name, seen, want, truth.limits[name])
+
+
+def _judge_with_items(context: Context, case: HeadCase) -> None:
+    judge_loss(context, case, items_of(context, case, int(case.selected.sum())))
 
 
 @check(
     "MLM-OBJ-8",
     port="head_loss",
     recipes=RECIPES,
-    needs=("selected",),
+    needs=("selected", "numbers of items that are not the count"),
     reductions=("mean",),
     series=head_series,
 )
 def mean_of_a_layer_divides_by_the_selected_positions(context: Context, case: HeadCase) -> None:
-    judge_loss(context, case)
+    _judge_with_items(context, case)
 
 
 @check(
     "MLM-OBJ-9",
     port="head_loss",
     recipes=RECIPES,
-    needs=("selected",),
+    needs=("selected", "numbers of items that are not the count"),
     reductions=("sum", "sum/num_items"),
     series=head_series,
 )
 def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase) -> None:
-    judge_loss(context, case)
+    _judge_with_items(context, case)
 
 
 @check(
@@ -105,14 +134,34 @@ def loss_of_a_layer_is_minus_the_log_likelihood(context: Context, case: HeadCase
     recipes=head_recipes(SHAPES, ("float32",), patterns=("some", "all")),
     needs=("micro-batches",),
     reductions=("sum/num_items",),
+    theorem=True,
 )
-def micro_batches_of_a_layer_have_their_part_of_the_mean(context: Context, case: HeadCase) -> None:
+def micro_batches_of_a_layer_add_up_to_the_mean(context: Context, case: HeadCase) -> None:
     """Each row is a micro-batch, and ``num_items`` the count of them all."""
-    count, rows = int(case.selected.sum()), ("hidden", "targets", "selected")
-    for row in np.flatnonzero(case.selected.any(axis=1)):
-        part = {name: getattr(case, name)[row : row + 1] for name in rows}
-        judge_loss(context, replace(case, **part), count)
-        context.saw("micro-batches")
+    count, rows = int(case.selected.sum()), np.flatnonzero(case.selected.any(axis=1))
+    context.saw("micro-batches", len(rows))
+    if count == 0:
+        return  # the loss of nothing is the matter of MLM-OBJ-11
+    parts = [_row(case, row) for row in rows]
+    limits = [_truth(one, count).limits for one in (case, *parts)]
+    whole, *answers = (_call(context, one, count) for one in (case, *parts))
+    for name in ("loss", "grad_weight", "grad_bias"):
+        if name not in whole or name not in limits[0]:
+            continue
+        total = np.sum([answer[name].astype(np.float64) for answer in answers], axis=0)
+        limit = np.sum([limit[name] for limit in limits], axis=0)
+        context.within(f"{name} of the micro-batches", total, whole[name], limit)
+    for row, answer, limit in zip(rows, answers, limits[1:], strict=True):
+        if "grad_hidden" in whole:
+            seen, want = answer["grad_hidden"][0], whole["grad_hidden"][row]
+            chosen, off = case.selected[row], 2 * limit["grad_hidden"]
+            context.within("grad_hidden of a micro-batch", seen[chosen], want[chosen], off)
+
+
+def _row(case: HeadCase, row: int) -> HeadCase:
+    here = slice(row, row + 1)
+    rows = {name: getattr(case, name)[here] for name in ("hidden", "targets", "selected")}
+    return replace(case, **rows, weights=None)
 
 
 @check(
@@ -141,9 +190,7 @@ def unselected_states_do_not_change_the_loss(context: Context, case: HeadCase) -
     if other.all():
         return  # the loss of nothing is the matter of MLM-OBJ-11
     context.saw("unselected", other.sum())
-    noise = generator(case.salt, 2).normal(size=case.hidden.shape).astype(case.hidden.dtype)
-    noise[..., 0] = np.nan
-    moved = replace(case, hidden=np.where(other[..., None], noise, case.hidden))
+    moved = replace(case, hidden=spoiled(case.hidden, other, case.salt))
     first, second = _call(context, case), _call(context, moved)
     context.equal("loss with other unselected states", second["loss"], first["loss"])
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.bounds import arithmetic, sum_bound, value_bound
-from mlm_conformance.cases.anywhere import score_series
+from mlm_conformance.cases.anywhere import edge_series, score_series
 from mlm_conformance.cases.model import LossCase, ScoreCase
 from mlm_conformance.cases.numbers import (
     LARGE,
@@ -117,13 +117,16 @@ def _selected(context: Context, case: ScoreCase) -> NDArray[np.float64]:
 @check(
     "MLM-LIK-3",
     port="score",
-    recipes=score_recipes(("improbable",), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS),
-    needs=(*WIDE, "below -100 nats"),
+    recipes=score_recipes(
+        ("improbable", "hopeless"), (*SMALL[1:], MEDIUM), WIDE, patterns=PATTERNS
+    ),
+    needs=(*WIDE, "below -100 nats", "below -10^6 nats"),
     series=score_series("improbable"),
 )
 def improbable_targets_keep_their_value(context: Context, case: ScoreCase) -> None:
     values = values_within(context, case)
     context.saw("below -100 nats", (values < -100.0).sum())
+    context.saw("below -10^6 nats", (values < -1e6).sum())
 
 
 @check(
@@ -141,7 +144,7 @@ def likely_targets_keep_their_value(context: Context, case: ScoreCase) -> None:
     context.saw("above -0.01 nats", (values > -0.01).sum())
 
 
-_EXCLUDED = ("impossible ids", "single", "far below")
+_EXCLUDED = ("impossible ids", "single", "far below", "farthest below")
 
 
 @check(
@@ -174,6 +177,7 @@ _PROBES = ("negative offset", "first id", "last id", "end ids lead", "few live")
     ),
     needs=("id 0 as target", "last id as target"),
     share=0.25,
+    series=edge_series("end ids lead below"),
 )
 def the_whole_vocabulary_counts(context: Context, case: ScoreCase) -> None:
     ids = case.targets[case.selected]
@@ -261,6 +265,7 @@ def unselected_positions_have_log_likelihood_zero(context: Context, case: ScoreC
                 "improbable",
                 "likely",
                 "impossible ids",
+                "farthest below",
             ),
             (*SMALL[1:], MEDIUM),
             NARROW,

@@ -28,6 +28,7 @@ from mlm_conformance.checks.common import (
     permuted,
     require_wide,
     score_truth,
+    spoiled,
 )
 from mlm_spec import log_likelihood
 
@@ -38,18 +39,12 @@ BATCHES = (*SMALL[2:], MEDIUM)
 
 
 def poisoned(case: ScoreCase) -> ScoreCase:
-    """Other contents at unselected positions, down to NaN and ids that are none."""
-    rng = generator(case.salt, 2)
-    other = ~case.selected
-    logits, targets = case.logits.copy(), case.targets.copy()
-    noise = rng.normal(size=logits.shape) * 50.0
-    noise[rng.random(noise.shape) < 0.2] = np.nan
-    noise[rng.random(noise.shape) < 0.1] = np.inf
-    logits[other] = noise[other].astype(logits.dtype)
-    targets[other] = rng.choice([-100, -1, 2**31 - 1, 0], size=int(other.sum()))
-    weights = None if case.weights is None else np.where(case.selected, case.weights, np.nan)
-    if weights is not None and case.weights is not None:
-        weights = weights.astype(case.weights.dtype)
+    """Other contents at unselected positions: NaN, infinities, and ids that are none."""
+    other, targets = ~case.selected, case.targets.copy()
+    no_ids = generator(case.salt, 2).choice([-100, -1, 2**31 - 1, 0], size=int(other.sum()))
+    targets[other] = no_ids
+    logits = spoiled(case.logits, other, case.salt)
+    weights = None if case.weights is None else spoiled(case.weights, other, case.salt)
     return replace(case, logits=logits, targets=targets, weights=weights)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.anywhere import biased_head_series, score_series
+from mlm_conformance.cases.anywhere import score_series
+from mlm_conformance.cases.anywhere_layers import biased_head_series
 from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad import good_head_call, good_mask_call, good_score_call
 from mlm_conformance.cases.faulty_steps import faulty_step_series, faulty_steps

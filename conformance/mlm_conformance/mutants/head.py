@@ -14,6 +14,8 @@ __all__ = [
     "a_bias_gradient_without_a_bias",
     "a_product_without_rows_fails",
     "all_logits_are_formed",
+    "all_logits_are_formed_in_bfloat16",
+    "all_logits_are_formed_without_a_bias",
     "an_excluded_id_takes_part",
     "bias_gets_no_gradient",
     "bias_gradient_without_weights",
@@ -281,6 +283,29 @@ def all_logits_are_formed(correct: Port, call: Call) -> Any:
     result = correct(**call)
     del logits  # they were there all the time
     return result
+
+
+def _with_all_logits(correct: Port, call: Call) -> Any:
+    """The right result, by way of the logits of every position."""
+    hidden, weight = call["hidden"].astype(np.float32), call["weight"].astype(np.float32)
+    logits = hidden.reshape(-1, hidden.shape[-1]) @ weight.T
+    result = correct(**call)
+    del logits
+    return result
+
+
+@mutant_around("MLM-HED-8", "head")
+def all_logits_are_formed_in_bfloat16(correct: Port, call: Call) -> Any:
+    """Narrow states take the old way: every position is projected to the vocabulary."""
+    if call["hidden"].dtype.name != "bfloat16":
+        return correct(**call)
+    return _with_all_logits(correct, call)
+
+
+@mutant_around("MLM-HED-8", "head")
+def all_logits_are_formed_without_a_bias(correct: Port, call: Call) -> Any:
+    """Only the way with a bias selects before it projects."""
+    return correct(**call) if call["bias"] is not None else _with_all_logits(correct, call)
 
 
 @mutant_around("MLM-HED-9", "head")

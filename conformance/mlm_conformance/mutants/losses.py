@@ -56,6 +56,7 @@ __all__ = [
 
 Call = dict[str, Any]
 _HF = "https://github.com/huggingface/transformers"
+_ADD_UP = "micro_batches_add_up_to_the_global_mean"
 _BIO = "https://github.com/NVIDIA/bionemo-framework/commit"
 
 
@@ -197,6 +198,7 @@ def head_loss_gradient_is_that_of_the_sum(correct: Port, call: Call) -> Any:
     "MLM-OBJ-10",
     "loss",
     reduction=NUM_ITEMS,
+    check=_ADD_UP,
     url=(f"{_HF}/issues/47688", f"{_HF}/issues/38982"),
 )
 def num_items_is_dropped(correct: Port, call: Call) -> Any:
@@ -204,7 +206,7 @@ def num_items_is_dropped(correct: Port, call: Call) -> Any:
     return correct(**{**call, "num_items": _count(call)})
 
 
-@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/47688")
+@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, check=_ADD_UP, url=f"{_HF}/issues/47688")
 def gradient_drops_num_items(correct: Port, call: Call) -> Any:
     """The loss is divided by num_items, and its gradient by the count of the call."""
     value, _ = correct(**call)
@@ -304,7 +306,13 @@ def head_loss_of_nothing_is_refused(correct: Port, call: Call) -> Any:
     return correct(**call)
 
 
-@mutant_around("MLM-OBJ-10", "loss", reduction=NUM_ITEMS, url=f"{_HF}/issues/37474")
+@mutant_around(
+    "MLM-OBJ-10",
+    "loss",
+    reduction=NUM_ITEMS,
+    check="micro_batches_have_their_part_of_the_mean",
+    url=f"{_HF}/issues/37474",
+)
 def every_device_divides_by_the_global_count(correct: Port, call: Call) -> Any:
     """Each of two devices divides by the global count, and the mean over them divides again."""
     value, gradient = correct(**call)
