@@ -15,7 +15,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlm_conformance.cases.anywhere import AnywhereHead, AnywhereScore
+from mlm_conformance.cases.anywhere import AnywhereScore
+from mlm_conformance.cases.anywhere_layers import AnywhereHead
 from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.masks import ROWS, MaskRecipe
 from mlm_conformance.cases.model import BadCallCase

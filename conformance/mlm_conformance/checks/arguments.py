@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlm_conformance.answer import Answer
-from mlm_conformance.cases.anywhere import head_series, loss_series, score_series
+from mlm_conformance.cases.anywhere import loss_series, score_series
+from mlm_conformance.cases.anywhere_layers import head_series
 from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad_steps import STEPS
 from mlm_conformance.cases.masks import (
