@@ -88,6 +88,7 @@ bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on th
 	$(FIELD_VENV)/bin/python -m benchmarks.check --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.exact --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.train --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.train --backend torch --results $(RESULTS)
 
 identify: $(FIELD_VENV)/installed-field ## which dialects real maskers have: docs/dialects.md
 	$(FIELD_VENV)/bin/python -m benchmarks.identify --seeds 20 --results $(RESULTS)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlm_conformance.cases.bad import bad_calls, policies
+from mlm_conformance.cases.bad import bad_calls
+from mlm_conformance.cases.bad_policies import policies
 from mlm_conformance.cases.bad_steps import STEPS, bad_step_calls, bad_word_calls
 from mlm_conformance.cases.model import BadCallCase
 from mlm_conformance.resolve import resolve

@@ -60,9 +60,14 @@ class DoesNothing(Around):
 
 class Happens(Around):
     def step(self, batches):
-        if self.inner.state()["update"] == int(os.environ["HAPPENS_AFTER"]):
+        if self.inner.state()["update"] == int(os.environ.get("HAPPENS_AFTER", "-1")):
             happens()
         return self.inner.step(batches)
+
+    def evaluate(self, batches):
+        if os.environ.get("HAPPENS_IN") == "evaluate":
+            happens()
+        return self.inner.evaluate(batches)
 
 
 def happens():
@@ -298,6 +303,19 @@ def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(
     assert cli.main(["train", "--backend", "numpy", "--out", str(run), "--resume"]) == 0
     same = "checkpoint.safetensors"
     assert (run / same).read_bytes() == (finished / same).read_bytes()
+
+
+def test_ctrl_c_before_the_first_update_leaves_nothing_twice(
+    targets: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAPPENS", "1")
+    monkeypatch.setenv("HAPPENS_IN", "evaluate")
+    kept = ("--evaluate-every", "3")
+    assert cli.main(small_command(targets, *kept, backend="around:something")) == 130
+    run = targets / "run"
+    assert read_checkpoint(run / "checkpoint.safetensors").state.update == 0
+    assert cli.main(["train", "--backend", "numpy", "--out", str(run), "--resume", *kept]) == 0
+    assert timeless(run / "metrics.jsonl") == timeless(finished / "metrics.jsonl")
 
 
 def test_a_second_ctrl_c_ends_at_once(targets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,12 @@ A good call, and one thing wrong with it at a time.  The tables are data; nothin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from mlm_conformance.cases.masks import MASK, PACKED, PAD, SPECIAL
-from mlm_conformance.cases.model import BadCallCase, PolicyCase
+from mlm_conformance.cases.model import BadCallCase
 from mlm_conformance.cases.numbers import DTYPES, dtype_of, generator
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy, WholeWord, split_words
 
@@ -22,7 +21,6 @@ __all__ = [
     "good_loss_call",
     "good_mask_call",
     "good_score_call",
-    "policies",
     "wrong_shapes",
 ]
 
@@ -274,101 +272,3 @@ def _bad_loss_calls(reduction: str) -> Iterator[BadCallCase]:
     nothing = {**good, "labels": np.full((_ROWS, _COLUMNS), -100)}
     if reduction == "mean":
         yield BadCallCase("loss", nothing, "EmptySelectionError", "", good, "nothing selected")
-
-
-def policies() -> tuple[PolicyCase, ...]:
-    """Policies as plain data: some valid, most not, each with one thing wrong."""
-    return tuple(_valid_policies()) + tuple(_invalid_policies())
-
-
-def _policy_fields() -> dict[str, Any]:
-    policy: MaskingPolicy = good_mask_call()["policy"]
-    return policy.to_mapping()
-
-
-_LAWS: tuple[dict[str, Any], ...] = (
-    {"law": "bernoulli", "rate": "3/20"},
-    {"law": "fixed_count", "rate": "3/20", "floor": 1, "cap": 20, "base": "all",
-     "rounding": "half_even"},
-    {"law": "whole_word", "rate": "1"},
-    {"law": "span", "start": "1/100", "lengths": ["1/2", "1/2"]},
-)  # fmt: skip
-
-
-def _valid_policies() -> Iterator[PolicyCase]:
-    for law in _LAWS:
-        yield PolicyCase({**_policy_fields(), "selection": law}, True, law["law"])
-    for numerator in (1, 2**32):  # the shares of a threshold's two sides, and none that it has
-        law = {"law": "bernoulli", "rate": f"{numerator}/{2**32 + 15}"}
-        yield PolicyCase({**_policy_fields(), "selection": law}, True, f"rate {law['rate']}")
-    law = {"law": "span", "start": "1/100", "lengths": ["1/64"] * 64}
-    yield PolicyCase({**_policy_fields(), "selection": law}, True, "64 lengths")
-    for pool in ("all", "regular", [5], [5, 9, 63]):
-        yield PolicyCase({**_policy_fields(), "pool": pool}, True, f"pool {pool}")
-
-
-_BAD_PROBABILITIES: tuple[Any, ...] = (
-    "-1/2",
-    "3/2",
-    "1.0000001",
-    0.15,
-    "15%",
-    "",
-    None,
-    "x",
-    "1/0",
-    True,
-    2,
-    -1,
-)
-
-
-def _invalid_policies() -> Iterator[PolicyCase]:
-    fields = _policy_fields()
-
-    def bad(about: str, **changes: Any) -> PolicyCase:
-        return PolicyCase({**fields, **changes}, False, about)
-
-    for value in _BAD_PROBABILITIES:
-        yield bad(f"rate {value!r}", selection={"law": "bernoulli", "rate": value})
-        kinds = {"mask": value, "random": "0", "keep": "0"}
-        yield bad(f"mask weight {value!r}", corruption=kinds)
-    for mask, random, keep in (("1/2", "1/4", "1/8"), ("1", "1/10", "0"), ("0", "0", "0")):
-        total = Fraction(mask) + Fraction(random) + Fraction(keep)
-        kinds = {"mask": mask, "random": random, "keep": keep}
-        yield bad(f"weights of sum {total}", corruption=kinds)
-    for value in (-1, _VOCAB, 2**31, None, "3", 1.5, True):
-        yield bad(f"mask_id {value!r}", mask_id=value)
-    for value in (0, -1, 2**31, None, "64", 6.5):
-        yield bad(f"vocab_size {value!r}", vocab_size=value)
-    for value in (-1, _VOCAB, "0"):
-        yield bad(f"pad_id {value!r}", pad_id=value)
-        yield bad(f"special id {value!r}", special_ids=[0, value])
-    for pool in ([], [5, 5], [9, 5], [_VOCAB], [-1], "some", None, 5, ["5"]):
-        yield bad(f"pool {pool!r}", pool=pool)
-    yield bad("all ids special, so an empty pool", special_ids=list(range(_VOCAB)))
-    yield from _invalid_laws(bad)
-
-
-def _invalid_laws(bad: Any) -> Iterator[PolicyCase]:
-    yield bad("a law nobody knows", selection={"law": "poisson", "rate": "1/2"})
-    yield bad("a law without its rate", selection={"law": "bernoulli"})
-    yield bad("a law with a field it has not", selection={**_LAWS[0], "floor": 1})
-    yield bad("no law", selection=None)
-    yield bad("no corruption", corruption=None)
-    for change in (
-        {"rounding": "down"},
-        {"base": "words"},
-        {"floor": -1},
-        {"cap": -1},
-        {"floor": 5, "cap": 3},
-        {"floor": 1.5},
-    ):
-        yield bad(f"a count with {change}", selection={**_LAWS[1], **change})
-    for lengths in ([], ["1/2"], ["1/2", "1/4"], ["3/2", "-1/2"], "1", ["1/65"] * 65):
-        law = {"law": "span", "start": "1/2", "lengths": lengths}
-        yield bad(f"span lengths {str(lengths)[:40]}", selection=law)
-    kinds = {"mask": "4/5", "random": "1/10", "keep": "1/10"}
-    yield bad("kinds by sentence", corruption={**kinds, "unit": "sentence"})
-    yield bad("kinds by span without spans", corruption={**kinds, "unit": "span"})
-    yield bad("a field no policy has", colour="red")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.bad import bad_calls
 from mlm_conformance.cases.bad_steps import STEPS, bad_step_calls, bad_word_calls
+from mlm_conformance.cases.faults import fault_series, faulty_calls, has_faults
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import (
     BadCallCase,
@@ -19,9 +20,10 @@ from mlm_conformance.cases.model import (
     ScoreCase,
 )
 from mlm_conformance.cases.numbers import head_recipes, score_recipes
-from mlm_conformance.check import Context, Fixed, Violation, check, table
+from mlm_conformance.check import Context, Fixed, Recipes, Violation, check, table
 from mlm_conformance.checks.bad_pairs import further_bad_calls
 from mlm_conformance.checks.common import (
+    besides,
     equal_masks,
     expected_mask,
     masked,
@@ -32,6 +34,8 @@ __all__: list[str] = []  # importing the module registers its checks
 _PORTS = ("mask", "score", "head", "loss")
 _UNCHECKED = ("random_words", *STEPS)
 _STATIC = ("MLM-ERR-1", "MLM-ERR-2")  # what these refuse too
+#: Errors of data, in some entry of an array.
+_IN_AN_ENTRY = ("IdRangeError", "NotFiniteError", "NoSupportError", "ImpossibleTargetError")
 _ERRORS = {
     "MLM-ERR-1": ("ShapeError",),
     "MLM-ERR-2": ("DTypeError",),
@@ -69,7 +73,12 @@ def _arguments(context: Context, case: BadCallCase) -> dict[str, Any]:
 def _calls_of(port: str) -> tuple[BadCallCase, ...]:
     if port == "random_words":
         return bad_word_calls()
-    return bad_step_calls(port) if port in STEPS else (*_plain(port), *further_bad_calls(port))
+    return bad_step_calls(port) if port in STEPS else (*_fixed(port), *further_bad_calls(port))
+
+
+def _fixed(port: str) -> tuple[BadCallCase, ...]:
+    """Those that are wrong as they are, and not by an entry: that is drawn."""
+    return tuple(case for case in _plain(port) if case.error not in _IN_AN_ENTRY)
 
 
 def _plain(port: str) -> tuple[BadCallCase, ...]:
@@ -81,14 +90,18 @@ def _register_refusals() -> None:
     for requirement, errors in _ERRORS.items():
         for port in (*_PORTS, *(_UNCHECKED if requirement in _STATIC else ())):
             cases = [Fixed(c) for c in _calls_of(port) if c.error in errors]
-            if cases:
+            of_data = has_faults(port, errors)
+            if cases or of_data:
                 judge = _named(f"{port}_raises_{'_or_'.join(errors)}")
+                drawn = besides(faulty_calls(port, errors), cases) if of_data else table(cases)
                 check(
                     requirement,
                     port=port,
-                    recipes=table(cases),
+                    recipes=drawn,
                     needs=("bad calls",),
                     theorem=True,
+                    share=0.4,
+                    series=fault_series(port, errors) if of_data else None,
                 )(judge)
 
 
@@ -149,13 +162,13 @@ def _register_for_each_port() -> None:
         ("MLM-ERR-10", _explained, "messages", "{}_errors_say_where_got_and_expected"),
     ):
         for port in _PORTS:
-            recipes = _some(port)
+            recipes: Recipes = table(_some(port))
             if judge_of is _explained:
-                recipes = [Fixed(case) for case in _calls_of(port)]
+                cases = [Fixed(case) for case in _calls_of(port)]
+                recipes = besides(faulty_calls(port, _IN_AN_ENTRY), cases)
             judge = _judge_named(name.format(port), judge_of)
-            check(requirement, port=port, recipes=table(recipes), needs=(needs,), theorem=True)(
-                judge
-            )
+            told: Any = {"port": port, "recipes": recipes, "needs": (needs,), "share": 0.4}
+            check(requirement, theorem=True, **told)(judge)
 
 
 def _judge_named(name: str, inner: Any) -> Any:

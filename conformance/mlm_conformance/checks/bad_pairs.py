@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.bad import good_head_call, good_mask_call, good_score_call
 from mlm_conformance.cases.model import BadCallCase, StatusCase
-from mlm_conformance.cases.numbers import DTYPES
 from mlm_spec import Status
 
 __all__ = ["further_bad_calls", "two_faults"]
@@ -26,9 +25,8 @@ def _changed(array: Array, index: Any, value: float) -> Array:
 
 
 def further_bad_calls(port: str) -> tuple[BadCallCase, ...]:
-    """Further bad calls of ``mask`` and ``head``; none of ``score``."""
-    makers = {"mask": _bad_mask_calls, "head": _bad_head_calls}
-    return tuple(makers[port]()) if port in makers else ()
+    """Further bad calls of ``mask``; none of the others."""
+    return tuple(_bad_mask_calls()) if port == "mask" else ()
 
 
 def _bad_mask_calls() -> Iterator[BadCallCase]:
@@ -39,23 +37,6 @@ def _bad_mask_calls() -> Iterator[BadCallCase]:
         tokens = _changed(good["tokens"], (0, 2), value)
         call, about = {**good, "tokens": tokens, "eligible": able}, f"{value} where not eligible"
         yield BadCallCase("mask", call, "IdRangeError", "tokens[0, 2]", good, about)
-
-
-def _bad_head_calls() -> Iterator[BadCallCase]:
-    """−∞ is a bias, which excludes an id; it is no hidden state and no weight."""
-    for dtype in DTYPES:
-        good = good_head_call(dtype)
-        for name, index in (("hidden", (*_AT, 5)), ("weight", (7, 2))):
-            call = {**good, name: _changed(good[name], index, -np.inf)}
-            about = f"{dtype} -inf in {name}"
-            yield BadCallCase("head", call, "NotFiniteError", "", good, about)
-        target = int(good["targets"][_AT])
-        for ids, error, about in (
-            (slice(None), "NoSupportError", "a bias that excludes every id"),
-            ([target], "ImpossibleTargetError", "a bias that excludes a target"),
-        ):
-            call = {**good, "bias": _changed(good["bias"], ids, -np.inf)}
-            yield BadCallCase("head", call, error, "", good, f"{dtype} {about}")
 
 
 def two_faults(port: str) -> tuple[StatusCase, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlm_conformance.cases.bad import policies
+from mlm_conformance.cases.bad_policies import policies
 from mlm_conformance.cases.model import PolicyCase
 from mlm_conformance.cases.policies import normal_form, policy_series
 from mlm_conformance.check import Context, Fixed, check, table

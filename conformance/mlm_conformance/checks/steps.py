@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlm_conformance.cases.anywhere import biased_head_series, score_series
 from mlm_conformance.cases.anywhere_masks import every_law
 from mlm_conformance.cases.bad import good_head_call, good_mask_call, good_score_call
+from mlm_conformance.cases.faulty_steps import faulty_step_series, faulty_steps
 from mlm_conformance.cases.masks import mask_recipes
 from mlm_conformance.cases.model import HeadCase, MaskCase, ScoreCase, StatusCase
 from mlm_conformance.cases.numbers import HeadRecipe, head_recipes, score_recipes
@@ -73,91 +74,37 @@ def _mask_status_cases() -> list[StatusCase]:
 
 def _score_status_cases() -> list[StatusCase]:
     good = {**good_score_call(), "capacity": 4}
-    logits, targets = good["logits"], good["targets"]
-
-    def changed(index: Any, value: float) -> NDArray[Any]:
-        other: NDArray[Any] = logits.copy()
-        other[index] = value
-        return other
-
-    impossible = changed((1, 3, int(targets[1, 3])), -np.inf)
-    return [
-        StatusCase("score_step", {**good, **change}, bits, about)
-        for change, bits, about in (
-            ({}, Status.OK, "a good batch"),
-            ({"capacity": 2}, Status.OK, "a capacity that is just enough"),
-            (
-                {"selected": np.ones_like(good["selected"])},
-                Status.OVERFLOW,
-                "16 for a capacity of 4",
-            ),
-            ({"targets": _targets(targets, -1)}, Status.ID_RANGE, "a target of -1"),
-            ({"targets": _targets(targets, 64)}, Status.ID_RANGE, "a target past the last id"),
-            ({"logits": changed((0, 0, 3), np.nan)}, Status.NOT_FINITE, "a logit that is NaN"),
-            ({"logits": changed((0, 0, 3), np.inf)}, Status.NOT_FINITE, "a logit of +inf"),
-            ({"logits": changed((0, 0), -np.inf)}, Status.NOT_FINITE, "all logits -inf"),
-            ({"logits": impossible}, Status.NOT_FINITE, "an impossible target"),
-            ({"logits": changed((0, 1), np.nan)}, Status.OK, "NaN where nothing is selected"),
-            ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
-            *_weights(good),
-        )
-    ]
-
-
-def _weights(good: dict[str, Any]) -> list[tuple[dict[str, Any], Status, str]]:
-    """Weights, and what a step says of them: only those of selected positions count."""
-
-    def weighing(at: NDArray[np.bool_], value: float) -> dict[str, Any]:
-        return {"weights": np.where(at, value, good["weights"]).astype(np.float32)}
-
-    chosen = good["selected"]
-    return [
-        (weighing(chosen, 0.0), Status.OK, "weights that are 0"),
-        (weighing(chosen, np.nan), Status.NOT_FINITE, "weights that are NaN"),
-        (weighing(chosen, np.inf), Status.NOT_FINITE, "weights that are +inf"),
-        (weighing(~chosen, np.nan), Status.OK, "a weight of NaN where nothing is selected"),
-    ]
-
-
-def _targets(targets: NDArray[Any], value: int) -> NDArray[Any]:
-    other: NDArray[Any] = targets.copy()
-    other[1, 3] = value
-    return other
+    logits = good["logits"].copy()
+    logits[0, 1] = np.nan
+    return _number_status_cases("score_step", good, {"logits": logits})
 
 
 def _head_status_cases() -> list[StatusCase]:
     good = {**good_head_call(), "capacity": 4}
     hidden = good["hidden"].copy()
-    hidden[1, 3, 0] = np.nan
-    unseen = good["hidden"].copy()
-    unseen[0, 1] = np.nan
+    hidden[0, 1] = np.nan
+    return _number_status_cases("head_step", good, {"hidden": hidden})
 
-    def changed(name: str, index: Any, value: float) -> dict[str, Any]:
-        other = good[name].copy()
-        other[index] = value
-        return {name: other}
 
-    target = int(good["targets"][1, 3])
+def _number_status_cases(
+    port: str, good: dict[str, Any], unseen: dict[str, Any]
+) -> list[StatusCase]:
+    """What is no fault of data: those are drawn."""
+    chosen, many = good["selected"], {"selected": np.ones_like(good["selected"])}
+
+    def weighing(at: NDArray[np.bool_], value: float) -> dict[str, Any]:
+        return {"weights": np.where(at, value, good["weights"]).astype(np.float32)}
+
     return [
-        StatusCase("head_step", {**good, **change}, bits, about)
+        StatusCase(port, {**good, **change}, bits, about)
         for change, bits, about in (
             ({}, Status.OK, "a good batch"),
             ({"capacity": 2}, Status.OK, "a capacity that is just enough"),
-            (
-                {"selected": np.ones_like(good["selected"])},
-                Status.OVERFLOW,
-                "16 for a capacity of 4",
-            ),
-            ({"targets": _targets(good["targets"], 64)}, Status.ID_RANGE, "a target past the last"),
-            ({"hidden": hidden}, Status.NOT_FINITE, "a hidden state that is NaN"),
-            (changed("weight", (5, 2), np.nan), Status.NOT_FINITE, "NaN in the weight"),
-            (changed("weight", (5, 2), np.inf), Status.NOT_FINITE, "+inf in the weight"),
-            (changed("bias", 5, np.nan), Status.NOT_FINITE, "NaN in the bias"),
-            (changed("bias", slice(None), -np.inf), Status.NOT_FINITE, "every id excluded"),
-            (changed("bias", target, -np.inf), Status.NOT_FINITE, "an excluded target"),
-            ({"hidden": unseen}, Status.OK, "NaN where nothing is selected"),
-            ({"selected": good["selected"] & False}, Status.EMPTY, "nothing selected"),
-            *_weights(good),
+            (many, Status.OVERFLOW, "16 for a capacity of 4"),
+            (unseen, Status.OK, "NaN where nothing is selected"),
+            ({"selected": chosen & False}, Status.EMPTY, "nothing selected"),
+            (weighing(chosen, 0.0), Status.OK, "weights that are 0"),
+            (weighing(~chosen, np.nan), Status.OK, "a weight of NaN where nothing is selected"),
         )
     ]
 
@@ -177,6 +124,10 @@ def _sets_status(context: Context, case: StatusCase) -> None:
     status = int(field_of(result, "status", ()))
     context.saw("statuses")
     want = Status(case.status)
+    if case.port != "mask_step":
+        count = case.arguments["selected"].sum()
+        context.saw("just enough room", count == case.arguments["capacity"])
+        context.saw("too little room", count - 1 == case.arguments["capacity"])
     empty = int(Status.EMPTY)
     same = status == case.status
     if want not in (Status.OK, Status.EMPTY):
@@ -197,6 +148,8 @@ def _sets_the_first_status(context: Context, case: StatusCase) -> None:
 
 
 def _has_no_effect(context: Context, case: StatusCase) -> None:
+    if case.status == Status.OK:
+        return  # just enough room: the matter of a good step
     result = context.call(case.port, case.arguments)
     context.saw("faulty steps")
     if case.port == "mask_step":
@@ -212,12 +165,15 @@ def _has_no_effect(context: Context, case: StatusCase) -> None:
 
 def _register_steps() -> None:
     for port in ("mask_step", "score_step", "head_step"):
+        rooms = () if port == "mask_step" else ("just enough room", "too little room")
         check(
             "MLM-ERR-11",
             port=port,
-            recipes=table(_of_port(port)),
-            needs=("statuses",),
+            recipes=besides(faulty_steps(port), _of_port(port)),
+            needs=("statuses", *rooms),
             theorem=True,
+            share=0.4,
+            series=faulty_step_series(port),
         )(_judge_named(f"{port}_returns_its_status", _sets_status))
         if port != "mask_step":
             check(
@@ -230,9 +186,11 @@ def _register_steps() -> None:
         check(
             "MLM-ERR-12",
             port=port,
-            recipes=table(_of_port(port, faulty=True)),
+            recipes=besides(faulty_steps(port), _of_port(port, faulty=True)),
             needs=("faulty steps",),
             theorem=True,
+            share=0.4,
+            series=faulty_step_series(port),
         )(_judge_named(f"a_faulty_{port}_has_no_effect", _has_no_effect))
 
 

@@ -12,9 +12,11 @@ from mlm_conformance.mutants.registry import Port, mutant_around
 
 __all__ = [
     "a_layer_of_unselected_states_is_cleared",
+    "excluded_ids_get_the_least_bias",
     "gradients_replace_the_logits",
     "head_loss_relabels_in_place",
     "labels_are_replaced_in_place",
+    "labels_become_minus_100_in_place",
     "logits_are_shifted_in_place",
     "only_the_last_row_of_hidden_states_is_overwritten",
     "selected_is_used_up",
@@ -78,4 +80,22 @@ def head_loss_relabels_in_place(correct: Port, call: Call) -> Any:
     """Labels that are to be ignored become 0 in the caller's array."""
     result, labels = correct(**call), taken(call["labels"])
     labels[labels == call["ignore_index"]] = 0
+    return result
+
+
+@mutant_around("MLM-OBJ-13", "loss", reduction=SUM, profile="ci")
+def labels_become_minus_100_in_place(correct: Port, call: Call) -> Any:
+    """Labels that are to be ignored become what a library ignores, in the caller's array."""
+    result, labels = correct(**call), taken(call["labels"])
+    labels[labels == call["ignore_index"]] = -100
+    return result
+
+
+@mutant_around("MLM-OBJ-13", "head", profile="ci")
+def excluded_ids_get_the_least_bias(correct: Port, call: Call) -> Any:
+    """A bias of −∞ becomes the least finite number in the caller's array."""
+    result, bias = correct(**call), call["bias"]
+    if bias is not None:
+        low = np.isneginf(bias.astype(np.float64))
+        taken(bias)[low] = -6e4
     return result

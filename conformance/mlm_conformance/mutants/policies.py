@@ -14,19 +14,24 @@ __all__ = [
     "a_list_for_a_pool_is_sorted",
     "a_long_list_of_lengths_is_cut",
     "a_pool_of_one_is_refused",
+    "a_truth_value_is_a_count",
     "a_wrong_policy_is_any_error",
+    "fields_that_no_law_has_are_dropped",
     "floats_are_probabilities",
     "kinds_need_not_add_up",
+    "lengths_add_up_nearly",
     "only_usual_denominators_are_policies",
     "padding_is_not_special",
     "percents_are_probabilities",
     "rates_become_floats",
+    "special_ids_may_be_floats",
     "special_ids_stay_in_their_order",
     "the_cap_is_lost",
     "the_normal_form_is_none",
     "the_unit_is_lost",
     "unknown_fields_are_dropped",
     "what_is_left_out_stays_out",
+    "what_is_not_said_is_kept",
 ]
 
 
@@ -130,6 +135,61 @@ def only_usual_denominators_are_policies(fields: Mapping[str, Any]) -> Any:
     if rate.denominator >= 2**32:
         raise PolicyError("selection.rate", rate, "a denominator below 2**32")
     return _normal(fields)
+
+
+@mutant("MLM-ERR-7", "policy")
+def fields_that_no_law_has_are_dropped(fields: Mapping[str, Any]) -> Any:
+    """A law's field that no law has is not looked at."""
+    law = fields.get("selection")
+    if not isinstance(law, dict):
+        return _normal(fields)
+    known = ("law", "rate", "floor", "cap", "base", "rounding", "start", "lengths")
+    return _normal({**fields, "selection": {n: v for n, v in law.items() if n in known}})
+
+
+@mutant("MLM-ERR-7", "policy")
+def what_is_not_said_is_kept(fields: Mapping[str, Any]) -> Any:
+    """A corruption without the weight of keep has what is left for it."""
+    kinds = fields.get("corruption")
+    if not isinstance(kinds, dict) or "keep" in kinds or not {"mask", "random"} <= set(kinds):
+        return _normal(fields)
+    keep = 1 - Fraction(kinds["mask"]) - Fraction(kinds["random"])
+    return _normal({**fields, "corruption": {**kinds, "keep": str(keep)}})
+
+
+@mutant("MLM-ERR-7", "policy")
+def lengths_add_up_nearly(fields: Mapping[str, Any]) -> Any:
+    """Lengths of spans may add up to 1 in single precision."""
+    try:
+        return _normal(fields)
+    except PolicyError as error:
+        if error.where != "selection.lengths" or not error.got.startswith("of sum"):
+            raise
+        law, exact = fields["selection"], Fraction(error.got.removeprefix("of sum "))
+        if abs(exact - 1) * 2**23 > 1:
+            raise
+        last = str(Fraction(law["lengths"][-1]) + 1 - exact)
+        return _normal({**fields, "selection": {**law, "lengths": [*law["lengths"][:-1], last]}})
+
+
+@mutant("MLM-ERR-7", "policy")
+def a_truth_value_is_a_count(fields: Mapping[str, Any]) -> Any:
+    """True is a cap, and a floor, of 1."""
+    law = fields.get("selection")
+    if not isinstance(law, dict):
+        return _normal(fields)
+    counted = {n: int(v) if n in ("floor", "cap") and v is True else v for n, v in law.items()}
+    return _normal({**fields, "selection": counted})
+
+
+@mutant("MLM-ERR-7", "policy")
+def special_ids_may_be_floats(fields: Mapping[str, Any]) -> Any:
+    """A special id of 4.0 is 4."""
+    ids = fields.get("special_ids")
+    if not isinstance(ids, list):
+        return _normal(fields)
+    whole = [int(i) if isinstance(i, float) and i.is_integer() else i for i in ids]
+    return _normal({**fields, "special_ids": whole})
 
 
 @mutant("MLM-ERR-16", "policy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,8 @@ def _loaded(session: Any, folder: RunFolder) -> tuple[int, int]:
         return 0, 0
     state = read_checkpoint(folder.checkpoint).state  # the form is the same for all backends
     session.load(folder.checkpoint)
-    keep_metrics(folder.metrics, state.update)
+    # Before update 1 there was an evaluation, which is made again.
+    keep_metrics(folder.metrics, state.update or -1)
     return state.update, state.position
 
 
@@ -148,9 +150,10 @@ def _about(windows: Windows, store: TokenStore, encoder: EncoderConfig, count: i
 
 def _interrupted(options: argparse.Namespace) -> int:
     where = f" --device {options.device}" if options.device != "cpu" else ""
+    out = shlex.quote(options.out)
     print(
         "mlm-spec: interrupted; a checkpoint is saved.  To go on:\n"
-        f"    mlm-spec train --backend {options.backend}{where} --out {options.out} --resume",
+        f"    mlm-spec train --backend {options.backend}{where} --out {out} --resume",
         file=sys.stderr,
     )
     return EXIT_INTERRUPTED
