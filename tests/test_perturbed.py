@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from encoder_cases import TINY, tiny_batch
-from mlm_conformance.perturbed import RUNS, envelope, perturbation, relative, unit_of
+from mlm_conformance.perturbed import (
+    RUNS,
+    envelope,
+    hidden_unit_of,
+    perturbation,
+    relative,
+    unit_of,
+)
 
 from mlm_spec.training.config import EncoderConfig
 
@@ -32,6 +39,17 @@ def test_the_unit_is_that_of_the_longest_sum(field: str, value: int) -> None:
     u = 2.0**-11
     assert unit_of(config, tiny_batch(), u) == value * u / (1.0 - value * u)
     assert unit_of(TINY, tiny_batch()) == 12 * 2.0**-53 / (1.0 - 12 * 2.0**-53)
+
+
+def test_no_sum_before_the_head_runs_over_the_vocabulary_or_over_rows() -> None:
+    u, many = 2.0**-24, EncoderConfig.from_mapping(TINY.to_mapping() | {"vocab_size": 10**6})
+    length = tiny_batch().inputs.shape[1]
+    n = max(TINY.hidden_size, TINY.intermediate_size, length)
+    assert (
+        hidden_unit_of(many, tiny_batch(), u)
+        == n * u / (1.0 - n * u)
+        < unit_of(TINY, tiny_batch(), u)
+    )
 
 
 def test_an_envelope_holds_the_largest_move_of_any_entry_and_run() -> None:

@@ -77,9 +77,8 @@ class Pretrained:
 
 
 def model_folder() -> Path:
-    """Where the package keeps its files; it is not imported, which would import much more."""
-    with resources.as_file(resources.files(PACKAGE) / "model") as folder:
-        return folder
+    """Where the package keeps its files."""
+    return Path(str(resources.files(PACKAGE) / "model"))
 
 
 def read_pretrained() -> Pretrained:
