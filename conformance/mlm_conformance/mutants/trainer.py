@@ -40,6 +40,7 @@ __all__ = [
     "Parts",
     "Trainer",
     "WrongTrainer",
+    "backend",
     "correct_trainer",
     "inside",
     "mean_of_all",
