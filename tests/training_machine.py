@@ -44,6 +44,9 @@ CASE: TrainingCase = TrainingRecipe(
     SIZES[0], "padded", "uneven", "hidden", 3, updates=2, columns=8
 ).build(0)
 
+for _batch in (batch for update in CASE.updates for batch in update):
+    _batch["selected"][:, 0] = True  # so that only what is idle on purpose has none
+
 Opens = Callable[..., Any]
 BATCHES = st.sampled_from(CASE.updates)
 

@@ -83,9 +83,16 @@ def _moves(case: TrainingCase, batches: Sequence[Batch], seed: int | None) -> Mo
 
 def _wide(state: TrainingState) -> TrainingState:
     """The same numbers in float64, so that the reference rounds nothing."""
-    groups = ("parameters", "exp_avg", "exp_avg_sq")
-    kept = ({n: x.astype(np.float64) for n, x in getattr(state, g).items()} for g in groups)
-    return TrainingState(*kept, state.update, state.loss_scale, state.position)
+
+    def wide(arrays: Arrays) -> dict[str, Array]:
+        return {name: x.astype(np.float64) for name, x in arrays.items()}
+
+    return replace(
+        state,
+        parameters=wide(state.parameters),
+        exp_avg=wide(state.exp_avg),
+        exp_avg_sq=wide(state.exp_avg_sq),
+    )
 
 
 def _gradients(case: TrainingCase, state: TrainingState, batches: Any, moves: Moves) -> Any:
@@ -121,10 +128,9 @@ def _start(case: TrainingCase) -> TrainingState:
 
 def _flat(**groups: Any) -> dict[str, Array]:
     """Arrays by names like ``"gradient of cls.predictions.bias"``."""
-    found = {}
+    found: dict[str, Array] = {}
     for group, arrays in groups.items():
-        label = group.replace("_of", "")
-        found |= {f"{label} of {name}": np.asarray(x) for name, x in arrays.items()}
+        found |= {f"{group} of {name}": np.asarray(x) for name, x in arrays.items()}
     return found
 
 
@@ -242,8 +248,11 @@ def _aged(case: TrainingCase) -> TrainingState:
     shapes = {name: p.shape for name, p in start.parameters.items()}
     first = {n: 10.0 * root[n] * rng.normal(size=s) for n, s in shapes.items()}
     second = {n: np.square(10.0 * root[n] * rng.uniform(1, 2, s)) for n, s in shapes.items()}
-    kept = ({n: x.astype(np.float32) for n, x in moments.items()} for moments in (first, second))
-    return TrainingState(start.parameters, *kept, _AGE, start.loss_scale, 0)
+
+    def kept(moments: Arrays) -> dict[str, Array]:
+        return {name: x.astype(np.float32) for name, x in moments.items()}
+
+    return replace(start, exp_avg=kept(first), exp_avg_sq=kept(second), update=_AGE)
 
 
 def _load(case: TrainingCase, session: TrainingSession, state: TrainingState, path: Path) -> None:

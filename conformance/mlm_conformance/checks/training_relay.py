@@ -23,6 +23,7 @@ from mlm_conformance.perturbed import perturbation, unit_of
 from mlm_conformance.scatter import RUNS, Scatter, scatter
 from mlm_conformance.training_session import Batch
 from mlm_spec.training.batch import TrainingBatch
+from mlm_spec.training.layers import identity
 from mlm_spec.training.session import session as reference_session
 from mlm_spec.training.state import initial_state
 from mlm_spec.training.update import update
@@ -67,13 +68,11 @@ def runs_of(case: TrainingCase) -> Scatter:
 
     def run(seed: int | None) -> dict[str, Any]:
         state = initial_state(case.parameters, case.config, case.plan)
-        moved = None if seed is None else perturbation(unit, seed)
+        moved = identity if seed is None else perturbation(unit, seed)
         for batches in updates:
-            about = {} if moved is None else {"rounded": moved}
-            state, _ = update(state, batches, case.config, case.plan, **about)
+            state, _ = update(state, batches, case.config, case.plan, rounded=moved)
         # The last rounding of AdamW is one of each parameter itself.
-        own = state.parameters
-        return dict(own) if moved is None else {name: moved(p) for name, p in own.items()}
+        return {name: moved(p) for name, p in state.parameters.items()}
 
     return scatter(run)
 
