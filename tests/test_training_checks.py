@@ -20,6 +20,7 @@ from mlm_conformance.checks import (
     training_files,
     training_gradients,
     training_precision,
+    training_relay,
     training_updates,
 )
 from mlm_conformance.checks.training_ready import Ready
@@ -38,6 +39,7 @@ MODULES = (
     training_checkpoints,
     training_files,
     training_precision,
+    training_relay,
 )
 READY = {ready.name: ready for module in MODULES for ready in module.READY}
 REFERENCE = SimpleNamespace(session=session)

@@ -25,7 +25,7 @@ from mlm_torch.port import TorchPort
 
 SEEDS = range(5 if "MLM_SPEC_TRAINING_RUNS" in os.environ else 1)
 #: In JAX every precision of a judgement is two programs or more.
-JAX = {"losses_and_gradients_scatter_no_more_than_rounding": ("float32", "bfloat16")}
+JAX = {"losses_and_gradients_scatter_no_more_than_rounding": ("bfloat16",)}
 
 
 def judged(target: object, ready: Any, seed: int, precisions: tuple[str, ...] = ()) -> Context:

@@ -37,7 +37,7 @@ from mlm_spec.training.batch import UpdateStatus
 __all__ = ["CASE", "RUNS", "STEPS", "Run", "how"]
 
 #: How many runs, and how long; ``MLM_SPEC_TRAINING_RUNS`` asks for more, of other seeds.
-RUNS, STEPS = int(os.environ.get("MLM_SPEC_TRAINING_RUNS", "6")), 16
+RUNS, STEPS = int(os.environ.get("MLM_SPEC_TRAINING_RUNS", "4")), 16
 NIGHTLY = "MLM_SPEC_TRAINING_RUNS" in os.environ
 
 CASE: TrainingCase = TrainingRecipe(

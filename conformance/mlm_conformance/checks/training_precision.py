@@ -282,7 +282,7 @@ def an_overflow_halves_the_scale(context: Context, case: TrainingCase) -> None:
 
 
 _ALL = narrow_recipes(precisions=tuple(NARROW))
-_ONE, _FEW = narrow_recipes(), narrow_recipes(updates=3)
+_ONE, _FEW = narrow_recipes(), narrow_recipes(updates=2)
 _MANY = narrow_recipes(rows=LONG)
 _ENTRIES = ("entries",)
 
