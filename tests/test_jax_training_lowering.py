@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax_training_cases import ENCODER, POLICY, STILL, TRAINING, batch, parameters, tokens
+from jax_training_cases import (
+    ENCODER,
+    POLICY,
+    STILL,
+    TRAINING,
+    batch,
+    parameters,
+    tokens,
+)
 from mlm_jax.thresholds import make_plan
 from mlm_jax.training.batches import prepare
 from mlm_jax.training.dropout import site_keys
 from mlm_jax.training.gradients import add_gradients, add_objective, no_totals
+from mlm_jax.training.layers import product
 from mlm_jax.training.optimizer import Moments, make_rule
 from mlm_jax.training.update import TrainingState, apply_totals
 
@@ -46,21 +58,18 @@ def test_products_keep_their_factors_narrow_there_and_back() -> None:
     masked = prepare(batch(2, 1), ENCODER, None, TRAINING.seed)
     arguments = (no_totals(held, gradients=True), held, masked.batch, None, keys, jnp.float32(1))
     static = {"encoder": ENCODER, "compute": jnp.dtype("bfloat16"), "capacity": 64}
-    every = equations(add_gradients.trace(*arguments, **static).jaxpr.jaxpr)
-    dots = [e for e in every if e.primitive.name == "dot_general"]
-    assert len(dots) > 20
-    for dot in dots:
-        assert {x.aval.dtype.name for x in dot.invars} == {"bfloat16"}
-        assert dot.outvars[0].aval.dtype == jnp.float32
+    traced = add_gradients.trace(*arguments, **static)
+    for platform, factor in (("cuda", "bf16"), ("tpu", "bf16"), ("cpu", "f32")):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        dots = re.findall(r"dot_general.* : \(([^)]*)\) -> (\S+)", text)
+        assert len(dots) > 20
+        for factors, result in dots:
+            assert re.findall(r"(b?f\d+)>", factors) == [factor, factor]
+            assert result.endswith("xf32>")
 
 
-def equations(jaxpr: jax.extend.core.Jaxpr) -> list[jax.extend.core.JaxprEqn]:
-    """Those of a program and of all programs within it."""
-    found = list(jaxpr.eqns)
-    for equation in jaxpr.eqns:
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                held = getattr(inner, "jaxpr", inner)
-                if hasattr(held, "eqns"):
-                    found += equations(held)
-    return found
+def test_what_a_cpu_multiplies_was_rounded_before() -> None:
+    a, one = jnp.float32([[1.0 + 2.0**-9]]), jnp.float32([[1.0]])
+    for compute, wanted in (("bfloat16", 1.0), ("float16", 1.0 + 2.0**-9)):
+        found = jax.jit(partial(product, "ni,oi->no", jnp.dtype(compute)))(a, one)
+        assert found.tolist() == [[wanted]]

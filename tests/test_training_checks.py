@@ -19,6 +19,8 @@ from mlm_conformance.checks import (
     training_checkpoints,
     training_files,
     training_gradients,
+    training_precision,
+    training_relay,
     training_updates,
 )
 from mlm_conformance.checks.training_ready import Ready
@@ -31,11 +33,15 @@ from mlm_conformance.smoke import smoke
 
 from mlm_spec.training.session import session
 
-READY = {
-    ready.name: ready
-    for module in (training_gradients, training_updates, training_checkpoints, training_files)
-    for ready in module.READY
-}
+MODULES = (
+    training_gradients,
+    training_updates,
+    training_checkpoints,
+    training_files,
+    training_precision,
+    training_relay,
+)
+READY = {ready.name: ready for module in MODULES for ready in module.READY}
 REFERENCE = SimpleNamespace(session=session)
 ORACLE = reference_oracle()
 

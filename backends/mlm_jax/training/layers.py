@@ -28,12 +28,24 @@ def product(form: str, compute: Any, a: jax.Array, b: jax.Array) -> jax.Array:
 
     Every letter of a factor has to be in the other factor or in the result.
     """
-    wide = jnp.float64 if compute == jnp.float64 else jnp.float32
+    factors = a.astype(compute), b.astype(compute)
+    if compute in (jnp.float64, jnp.float32):
+        return _summed(form, compute, *factors)
+    # Exact, and on a CPU no loss: its narrow products with wide sums are not all implemented.
+    widened = partial(_summed, form, jnp.float32)
+    narrow = partial(_summed, form, compute)
+    product: jax.Array = lax.platform_dependent(*factors, cpu=widened, default=narrow)
+    return product
+
+
+def _summed(form: str, factor: Any, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Products of factors of this dtype, their sums at least float32."""
+    wide = jnp.float64 if factor == jnp.float64 else jnp.float32
     # HIGHEST: on a GPU float32 would otherwise be rounded to TF32.
     return jnp.einsum(
         form,
-        a.astype(compute),
-        b.astype(compute),
+        a.astype(factor),
+        b.astype(factor),
         precision=lax.Precision.HIGHEST,
         preferred_element_type=wide,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Any
@@ -21,6 +21,7 @@ from mlm_spec.training.config import EncoderConfig
 __all__ = [
     "equal_names",
     "evaluation_of",
+    "mark_of",
     "opened",
     "same_state",
     "seen_in",
@@ -125,6 +126,13 @@ class _One:
 
     def __hash__(self) -> int:
         return hash(self.mark)
+
+
+def mark_of(case: TrainingCase) -> Hashable:
+    """What tells cases apart."""
+    about = tuple(tuple(sorted(plain.items())) for plain in (case.encoder, case.training))
+    updates = tuple(_frozen(batches) for batches in case.updates)
+    return about, _One(case.parameters), updates, case.salt
 
 
 def _frozen(batches: Batches) -> tuple[_One, ...]:

@@ -30,6 +30,7 @@ from mlm_spec.training.dropout import Dropout
 from mlm_spec.training.gradients import Gradients, objective, objective_and_gradients
 from mlm_spec.training.inputs import training_batch
 from mlm_spec.training.optimizer import adamw, clipped, global_norm, learning_rate
+from mlm_spec.training.precision import is_held, next_loss_scale
 from mlm_spec.training.session import session as reference_session
 from mlm_spec.training.state import TrainingState, initial_state
 
@@ -39,6 +40,7 @@ __all__ = [
     "Parts",
     "Trainer",
     "WrongTrainer",
+    "backend",
     "correct_trainer",
     "inside",
     "mean_of_all",
@@ -92,6 +94,8 @@ class Parts:
     loss: Callable[..., float]
     after_gradients: Callable[[TrainingState], TrainingState]
     start: Callable[..., TrainingState]
+    is_held: Callable[..., bool]
+    overflowed: Callable[..., TrainingState]
     save: Callable[[Any, str, Checkpoint], None]
     load: Callable[[Any, str, Checkpoint], TrainingState]
 
@@ -109,10 +113,16 @@ def _load(session: Any, path: str, checkpoint: Checkpoint) -> TrainingState:
     return state
 
 
+def _overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+    """An update whose gradients are not finite."""
+    scale = next_loss_scale(state.loss_scale, state.update + 1, False, training.precision)
+    return replace(state, loss_scale=scale)
+
+
 CORRECT_PARTS = Parts(
     training_batch, objective_and_gradients, objective, mean_of_all, _direction, global_norm,
     clipped, adamw, learning_rate, Dropout, lambda seed, update: None, _unchanged, _loss,
-    lambda state: state, initial_state, _save, _load,
+    lambda state: state, initial_state, is_held, _overflowed, _save, _load,
 )  # fmt: skip
 
 
@@ -161,11 +171,16 @@ class Trainer:
         if not count:
             self._state, report = parts.nothing(self._state, training)
             return {**report, "count": 0, "update": self._state.update}
-        direction, norm = parts.direction(parts, found, training)
         old = self._state
+        if not parts.is_held(parts.mean(found), old.loss_scale, training.precision):
+            self._state = parts.overflowed(old, training)
+            report = {"loss": 0.0, "norm": 0.0, "learning_rate": 0.0, "count": count}
+            return {**report, "status": UpdateStatus.NOT_FINITE, "update": old.update}
+        direction, norm = parts.direction(parts, found, training)
         moved = parts.adamw(old.parameters, direction, old.exp_avg, old.exp_avg_sq, n, training)
         theta, m, v = moved
-        self._state = TrainingState(theta, m, v, n, old.loss_scale, old.position)
+        scale = next_loss_scale(old.loss_scale, n, True, training.precision)
+        self._state = TrainingState(theta, m, v, n, scale, old.position)
         report = {"loss": parts.loss(found), "norm": norm, "learning_rate": rate, "status": 0}
         return {**report, "count": count, "update": n}
 

@@ -6,6 +6,7 @@ from mlm_conformance.mutants import (
     training_averages,
     training_dropout,
     training_encoder,
+    training_precision,
     training_state,
     training_updates,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "training_averages",
     "training_dropout",
     "training_encoder",
+    "training_precision",
     "training_state",
     "training_updates",
 ]

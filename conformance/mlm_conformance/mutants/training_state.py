@@ -14,6 +14,7 @@ from mlm_conformance.mutants.trainer import Parts, wrong
 from mlm_spec.errors import CheckpointError
 from mlm_spec.training import checkpoint as files
 from mlm_spec.training.checkpoint import Checkpoint
+from mlm_spec.training.dropout import Dropout
 from mlm_spec.training.state import TrainingState, initial_state
 from mlm_spec.training.tensor_file import read_tensors, write_tensors
 
@@ -32,6 +33,7 @@ __all__ = [
     "sessions_share_their_state",
     "the_checksum_is_not_read",
     "the_checksum_is_that_of_the_tensors",
+    "the_dropout_of_a_resumed_run_begins_again",
     "the_first_session_remembers_gradients",
     "the_position_is_lost",
     "the_resumed_run_skips_an_update",
@@ -105,6 +107,22 @@ def _rewriting(parts: Parts, change: Callable[..., tuple[Any, Any]]) -> Parts:
         rewrite(path)
 
     return replace(parts, save=save)
+
+
+@wrong("a_relay_is_one_run")
+def the_dropout_of_a_resumed_run_begins_again(parts: Parts) -> Parts:
+    """Dropout counts the updates since the checkpoint."""
+    before = [0]
+
+    def load(*given: Any) -> TrainingState:
+        state = parts.load(*given)
+        before[0] = state.update
+        return state
+
+    def dropout(seed: int, update: int) -> Dropout | None:
+        return parts.dropout(seed, update - before[0])
+
+    return replace(parts, load=load, dropout=dropout)
 
 
 @wrong("a_checkpoint_has_the_documented_form")

@@ -1,0 +1,169 @@
+"""Trainers below float64 that keep or add up too little, or take an overflow for an update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mlm_conformance.mutants.trainer import Parts, inside, wrong
+from mlm_spec.training import prediction
+from mlm_spec.training.config import TrainingConfig
+from mlm_spec.training.state import TrainingState
+
+__all__ = [
+    "a_narrow_first_moment",
+    "a_narrow_second_moment",
+    "a_skipped_update_counts",
+    "a_skipped_update_decays_the_parameters",
+    "a_sum_in_a_narrow_dtype",
+    "gradients_in_a_narrow_dtype",
+    "masters_in_a_narrow_dtype",
+    "masters_in_a_narrow_dtype_from_the_start",
+    "the_scale_is_never_halved",
+    "the_scale_is_quartered",
+    "the_scale_stays_in_the_gradients",
+    "weights_in_a_narrow_dtype",
+]
+
+_GRADIENTS = "losses_and_gradients_scatter_no_more_than_rounding"
+_RUN, _KEPT = "a_run_scatters_no_more_than_rounding", "what_is_kept_is_kept_in_float32"
+_SCALE = "an_overflow_halves_the_scale"
+
+
+def _short(x: Any) -> Any:
+    """In bfloat16, and back."""
+    return np.asarray(x).astype(ml_dtypes.bfloat16).astype(np.asarray(x).dtype)
+
+
+def _all_short(arrays: Any) -> dict[str, Any]:
+    return {name: _short(x) for name, x in arrays.items()}
+
+
+def _keeping(parts: Parts, name: str) -> Parts:
+    """What an update leaves is kept in bfloat16."""
+
+    def moved(*given: Any) -> Any:
+        found = parts.adamw(*given)
+        return found._replace(**{name: _all_short(getattr(found, name))})
+
+    return replace(parts, adamw=moved)
+
+
+@wrong(_KEPT)
+def masters_in_a_narrow_dtype(parts: Parts) -> Parts:
+    """Parameters are bfloat16: there are no master weights."""
+    return _keeping(parts, "parameters")
+
+
+@wrong(_KEPT)
+def a_narrow_first_moment(parts: Parts) -> Parts:
+    """The first moment is kept in bfloat16."""
+    return _keeping(parts, "exp_avg")
+
+
+@wrong(_KEPT)
+def a_narrow_second_moment(parts: Parts) -> Parts:
+    """The second moment is kept in bfloat16, where it does not move at all."""
+    return _keeping(parts, "exp_avg_sq")
+
+
+@wrong(_RUN)
+def masters_in_a_narrow_dtype_from_the_start(parts: Parts) -> Parts:
+    """Parameters are rounded when the session is opened."""
+
+    def start(*given: Any) -> Any:
+        state = parts.start(*given)
+        return replace(state, parameters=_all_short(state.parameters))
+
+    return replace(_keeping(parts, "parameters"), start=start)
+
+
+@wrong(_GRADIENTS)
+def weights_in_a_narrow_dtype(parts: Parts) -> Parts:
+    """Products are taken in bfloat16 at every precision, as where a device is told it may."""
+
+    def gradients(parameters: Any, *given: Any, **named: Any) -> Any:
+        return parts.gradients(_all_short(parameters), *given, **named)
+
+    return replace(parts, gradients=gradients)
+
+
+@wrong(_GRADIENTS)
+def gradients_in_a_narrow_dtype(parts: Parts) -> Parts:
+    """Gradients are averaged in bfloat16 at every precision."""
+    return replace(parts, mean=lambda found: _all_short(parts.mean(found)))
+
+
+@wrong("a_long_sum_keeps_its_digits")
+def a_sum_in_a_narrow_dtype(parts: Parts) -> Parts:
+    """Log-likelihoods are added up in bfloat16, one after the other: from 256 of them on the sum
+    stands still."""
+
+    def added(nats: Iterable[float]) -> float:
+        total = ml_dtypes.bfloat16(0.0)
+        for value in nats:
+            total = ml_dtypes.bfloat16(float(total) + value)
+        return float(total)
+
+    names = {name: getattr(math, name) for name in vars(math)}
+    return inside(parts, (prediction, "math", SimpleNamespace(**{**names, "fsum": added})))
+
+
+@wrong(_SCALE)
+def the_scale_is_never_halved(parts: Parts) -> Parts:
+    """Every update overflows like the first one."""
+    return replace(parts, overflowed=lambda state, training: state)
+
+
+@wrong(_SCALE)
+def the_scale_is_quartered(parts: Parts) -> Parts:
+    """An overflow divides the scale by four."""
+
+    def overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        return parts.overflowed(parts.overflowed(state, training), training)
+
+    return replace(parts, overflowed=overflowed)
+
+
+@wrong(_SCALE)
+def a_skipped_update_decays_the_parameters(parts: Parts) -> Parts:
+    """An update that overflowed is made with gradients of 0."""
+
+    def overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        kept = parts.overflowed(state, training)
+        decayed = {name: p * (1.0 - training.weight_decay) for name, p in kept.parameters.items()}
+        return replace(kept, parameters=decayed)
+
+    return replace(parts, overflowed=overflowed)
+
+
+@wrong(_SCALE)
+def a_skipped_update_counts(parts: Parts) -> Parts:
+    """An update that overflowed has a number."""
+
+    def overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        return replace(parts.overflowed(state, training), update=state.update + 1)
+
+    return replace(parts, overflowed=overflowed)
+
+
+@wrong(_GRADIENTS)
+def the_scale_stays_in_the_gradients(parts: Parts) -> Parts:
+    """The loss scale is not divided out."""
+
+    def start(parameters: Any, encoder: Any, training: TrainingConfig) -> TrainingState:
+        state = parts.start(parameters, encoder, training)
+        scales.append(state.loss_scale)
+        return state
+
+    def mean(found: Any) -> Any:
+        return {name: scales[-1] * g for name, g in parts.mean(found).items()}
+
+    scales: list[float] = []
+    return replace(parts, start=start, mean=mean)
