@@ -106,7 +106,7 @@ def drawn_sizes(run_seed: int, number: int) -> _Sizes:
 def _at_an_edge(rng: np.random.Generator, room: int) -> int:
     """A multiple of a block and a few more; before an edge, of more blocks than one."""
     (low, high), offsets = _EDGES[room]
-    (least, most), block = _ROOMS[room][0], 2 ** int(rng.integers(low, high + 1))
+    (least, most), block = _ROOMS[room][0], 1 << int(rng.integers(low, high + 1))
     offset = int(rng.choice(offsets))
     first = max((least + 1) // block + 1, 2 if offset < 0 else 1)
     return uniform_by_size(rng, first, (most - 1) // block) * block + offset

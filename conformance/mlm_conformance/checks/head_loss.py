@@ -158,7 +158,7 @@ def micro_batches_of_a_layer_add_up_to_the_mean(context: Context, case: HeadCase
             context.within("grad_hidden of a micro-batch", seen[chosen], want[chosen], off)
 
 
-def _row(case: HeadCase, row: int) -> HeadCase:
+def _row(case: HeadCase, row: int | np.integer[Any]) -> HeadCase:
     here = slice(row, row + 1)
     rows = {name: getattr(case, name)[here] for name in ("hidden", "targets", "selected")}
     return replace(case, **rows, weights=None)

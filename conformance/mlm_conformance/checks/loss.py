@@ -256,7 +256,7 @@ def _micro_batches(
     return rows, [_loss_call(context, _row(case, row), num_items=count) for row in rows]
 
 
-def _row(case: LossCase, row: int) -> LossCase:
+def _row(case: LossCase, row: int | np.integer[Any]) -> LossCase:
     here = slice(row, row + 1)
     return replace(case, logits=case.logits[here], labels=case.labels[here])
 
