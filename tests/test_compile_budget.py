@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 
-BUDGET = 100
+#: A program takes a third of a second to compile, and a whole check of this profile may take 90.
+BUDGET = 120
 
 COUNT = """
 import json, sys
@@ -26,7 +27,7 @@ print(json.dumps({"programs": programs, "exit_status": report.exit_status}))
 """
 
 
-def test_a_whole_check_of_jax_compiles_at_most_100_programs() -> None:
+def test_a_whole_check_of_jax_compiles_few_programs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COUNT, "ci"], capture_output=True, text=True, timeout=600, check=True
     )
