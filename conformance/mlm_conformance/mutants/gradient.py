@@ -200,6 +200,7 @@ def gradient_without_max_shift(correct: Port, call: Call) -> Any:
     with np.errstate(all="ignore"):
         power = np.exp(logits)
         p = power / power.sum(axis=-1, keepdims=True)
+    p = np.where(np.isneginf(logits), 0.0, p)  # what is excluded is left out, as it should be
     return _with_rows(correct, call, weights * (_one_hot(logits, targets) - p))
 
 

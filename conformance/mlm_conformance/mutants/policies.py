@@ -63,7 +63,8 @@ def unknown_fields_are_dropped(fields: Mapping[str, Any]) -> Any:
 def kinds_need_not_add_up(fields: Mapping[str, Any]) -> Any:
     """What the three weights lack to 1 is kept."""
     kinds = fields.get("corruption")
-    if isinstance(kinds, dict) and all(isinstance(kinds.get(n), str) for n in ("mask", "random")):
+    names = ("mask", "random", "keep")
+    if isinstance(kinds, dict) and all(isinstance(kinds.get(name), str) for name in names):
         try:
             Corruption(kinds["mask"], kinds["random"], kinds["keep"])
         except PolicyError as error:
