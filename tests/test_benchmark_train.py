@@ -32,35 +32,6 @@ def test_a_model_that_is_another_is_found(change: dict[str, Any]) -> None:
     assert not export.agrees(GOOD | change)
 
 
-@pytest.mark.parametrize(
-    ("rows", "refused"),
-    [
-        ([GOOD, GOOD | WRONG[0], GOOD], None),
-        ([GOOD, GOOD, GOOD], "nothing, where a wrong model is"),
-        ([GOOD, GOOD | WRONG[0], GOOD | WRONG[1]], "not what was trained: .*float32"),
-    ],
-    ids=["all as it should be", "a wrong model passes", "the peer is apart"],
-)
-def test_the_command_fails_where_a_model_is_another_or_a_wrong_one_is_not(
-    rows: list[dict[str, Any]], refused: str | None, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    results = iter(rows)
-    monkeypatch.setattr(export, "compare", lambda run, precision: next(results))
-    monkeypatch.setattr(export, "_trained", lambda run, precision: run)
-    monkeypatch.setattr(export, "_change_activation", lambda config: None)
-    monkeypatch.setattr("sys.argv", ["export", "--results", str(tmp_path)])
-    if refused is None:
-        export.main()
-    else:
-        with pytest.raises(SystemExit, match=refused):
-            export.main()
-    lines = (tmp_path / "export.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[-3].split() == [
-        "float64", "float64", "3", "of", "3", "0", "-12.500000", "1.0e-16", "1.0e-14",
-    ]  # fmt: skip
-
-
 def test_the_activation_of_a_model_is_changed_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"hidden_act": "gelu", "vocab_size": 3}', encoding="utf-8")

@@ -102,10 +102,13 @@ def test_a_run_makes_no_more_tests_than_share_its_error() -> None:
     # From anywhere: rates by token and place, kinds, ids, pairs at every distance.
     expected += 26 + 31 + 52 + 21 + 2 * 47
     # Rows that are alike: of masks, kinds and ids, of epochs, workers and ranks.
-    expected += 2 + 2 + 2 + 3
+    expected += 2 + 2 + 2 + 2 * 3
     # What is dealt out: positions, kinds, ids, words. Words of any names.
     expected += 11 + 21 + 13 + 8 + (32 + 8)
-    assert made == expected == 1194
+    # By other laws: kinds and ids of fixed counts, and of pieces of words.
+    expected += (4 + 28 + 24 + 6) + (4 + 4 + 56 + 2 + 16 + 6)
+    expected += 12 + 2 * 32  # a listed pool, and the whole vocabulary
+    assert made == expected == 1423
     assert made * ALPHA <= FAMILY_ERROR
     again = RunReport.from_json(report.to_json())
     assert again == report

@@ -27,6 +27,7 @@ EXACT: Mapping[str, str] = dict.fromkeys(
         "no_ids_decide_one_another",
         "no_kinds_decide_one_another",
         "no_rows_or_samples_decide_one_another",
+        "no_words_decide_one_another",
     ],
     "a relation that always holds is found whenever there is one: there is no smallest deviation",
 )

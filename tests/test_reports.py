@@ -576,6 +576,12 @@ def test_a_share_is_never_rounded_up_to_all(part: int, whole: int) -> None:
 # --- files
 
 
+def test_a_text_that_utf8_has_not_is_written_as_its_escape(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    write_atomically(target, json.dumps("odd \ud800", ensure_ascii=False))
+    assert json.loads(target.read_text("utf-8")) == "odd \ud800"
+
+
 def test_a_report_replaces_the_old_one_whole(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     target.write_text("old")

@@ -27,7 +27,7 @@ __all__ = ["EXTRA", "TRAIN_EXTRA", "main", "parser"]
 
 #: What the conformance extra installs, by the names that Python imports.
 EXTRA = ("flint", "hypothesis", "jinja2", "matplotlib", "ml_dtypes", "rich")
-TRAIN_EXTRA = ("matplotlib", "rich", "tokenizers")
+TRAIN_EXTRA = ("matplotlib", "ml_dtypes", "rich", "tokenizers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

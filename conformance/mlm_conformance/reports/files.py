@@ -10,6 +10,8 @@ from mlm_conformance.outcomes import BadCallError
 
 __all__ = ["require_writable", "write_atomically"]
 
+_ESCAPED = "backslashreplace"
+
 
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Refuse a path that a report cannot be written to, before the run rather than after it.
@@ -39,15 +41,16 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` (as UTF-8) to ``path``: a reader sees the old file or the whole new one.
 
     The text goes to a new file in the same folder, which then takes the place of ``path``.  A link
-    stays a link: what it points to is replaced.  A device or a pipe is written to.
+    stays a link: what it points to is replaced.  A device or a pipe is written to.  A surrogate,
+    which a target's message may have and UTF-8 has not, is written as its escape.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8", newline="\n")
+        target.write_text(text, encoding="utf-8", errors=_ESCAPED, newline="\n")
         return
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors=_ESCAPED, newline="\n") as file:
             file.write(text)
         os.chmod(name, _mode(target))
         os.replace(name, target)
