@@ -76,6 +76,11 @@ _SUMS = besides(
         *(ScoreRecipe(shape, "float32", "normal", "some", True, 52) for shape in ODD),
         ScoreRecipe(ODD[1], "float32", "normal", "all", True, 53),
         ScoreRecipe(SMALL[2], "float32", "improbable", "all", True, 60),
+        # Three rows, many, and one that is long: in shapes that compile no program of their own.
+        *(
+            ScoreRecipe(shape, "float32", "normal", "all", False, 61)
+            for shape in ((3, 8, 64), (65, 6, 64), (1, 512, 64))
+        ),
     ],
 )
 
