@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 #: A program takes a third of a second to compile, and a whole check of this profile may take 90.
-BUDGET = 120
+BUDGET = 110
 
 COUNT = """
 import json, sys

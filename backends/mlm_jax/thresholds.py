@@ -30,7 +30,9 @@ ANY = "any"
 
 _RANGE = 2**32
 _LONGEST = 64  # the longest span a policy may have
-_SMALLEST_TABLE = 8  # most vocabularies have fewer runs of special ids than this
+# Sizes of the tables of runs, and beyond them powers of two: each size compiles a program, and
+# most vocabularies have fewer than eight runs of special ids.
+_TABLES = (8, 512)
 _UNROLLED_TABLE = 32  # above this, a binary search beats comparing with every entry
 
 Array = Any  # jax.Array or numpy.ndarray
@@ -161,8 +163,7 @@ def _cached_plan(policy: MaskingPolicy, length: int, any_law: bool) -> MaskingPl
         mask_id=np.int32(policy.mask_id),
         pad_id=np.int32(-1 if policy.pad_id is None else policy.pad_id),
         **_selection(policy, length),
-        **_special(policy),
-        **_pool(policy),
+        **_tables(policy),
     )
     for leaf in jax.tree_util.tree_leaves(plan):
         if isinstance(leaf, np.ndarray):
@@ -226,26 +227,23 @@ def _runs(ids: Iterable[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _special(policy: MaskingPolicy) -> dict[str, Any]:
-    runs = _runs(policy.special_ids)
-    first = _padded([run[0] for run in runs], _RANGE - 1)
-    # A stop of 0 is after no id: padding matches nothing.
-    return {"special_first": first, "special_stop": _padded([run[1] for run in runs], 0)}
-
-
-def _pool(policy: MaskingPolicy) -> dict[str, Any]:
+def _tables(policy: MaskingPolicy) -> dict[str, Any]:
+    special, pool = _runs(policy.special_ids), _pool_runs(policy)
+    # Both have one size, so that fewer pairs of sizes meet.
+    size = _table_size(max(len(special), len(pool)))
+    ranks = [0, *accumulate(stop - first for first, stop in pool)]
     # An empty pool is legal where nothing is replaced; 1 keeps the remainder defined.
-    size = max(policy.pool_size, 1)
-    ranks, shifts, rank = [], [], 0
-    for first, stop in _pool_runs(policy):
-        ranks.append(rank)
-        shifts.append(first - rank)
-        rank += stop - first
+    entries = max(policy.pool_size, 1)
     return {
-        "pool_size": np.uint32(size),
-        "pool_last": np.uint32(_RANGE // size * size - 1),
-        "pool_first": _padded(ranks, _RANGE - 1),
-        "pool_shift": _padded(shifts, 0),
+        "special_first": _padded([first for first, _ in special], _RANGE - 1, size),
+        # A stop of 0 is after no id: padding matches nothing.
+        "special_stop": _padded([stop for _, stop in special], 0, size),
+        "pool_size": np.uint32(entries),
+        "pool_last": np.uint32(_RANGE // entries * entries - 1),
+        "pool_first": _padded(ranks[:-1], _RANGE - 1, size),
+        "pool_shift": _padded(
+            [first - rank for (first, _), rank in zip(pool, ranks, strict=False)], 0, size
+        ),
     }
 
 
@@ -260,6 +258,9 @@ def _pool_runs(policy: MaskingPolicy) -> list[tuple[int, int]]:
     return [gap for gap in gaps if gap[0] < gap[1]]
 
 
-def _padded(values: list[int], filler: int) -> np.ndarray:
-    size = max(_SMALLEST_TABLE, 1 << (len(values) - 1).bit_length()) if values else _SMALLEST_TABLE
+def _table_size(runs: int) -> int:
+    return next((size for size in _TABLES if runs <= size), 1 << max(runs - 1, 1).bit_length())
+
+
+def _padded(values: list[int], filler: int, size: int) -> np.ndarray:
     return np.array(values + [filler] * (size - len(values)), np.uint32)

@@ -24,7 +24,7 @@ __all__ = ["Oracle", "independent_oracle", "oracle_for", "reference_oracle", "re
 
 Array = NDArray[Any]
 T = TypeVar("T")
-_KEPT = 64
+_KEPT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Oracle:
     head : (hidden, weight, bias, targets, selected, weights) → HeadResult, all float64.
     words : (key, counter), uint32 (n, 4) each → uint32 (n, 4).
 
-    The latest answers of the three that take numbers are kept: several checks ask for the same.
+    The latest answers of those that are slow are kept: several checks ask for the same.
     """
 
     name: str
@@ -69,7 +69,7 @@ def independent_oracle() -> Oracle:
 
     return Oracle(
         "independent",
-        transcription.mask,
+        remembering(transcription.mask),
         remembering(partial(ball.score, with_gradient=False)),
         remembering(ball.score),
         remembering(ball.head),

@@ -92,23 +92,42 @@ def score(
     ------
     UndecidedError : see the package.
     """
-    every = _levels(logits[selected], targets[selected])
-    upstream = upstream_weights(None if weights is None else weights[selected], len(every))
+    rows, ids = logits[selected], targets[selected]
+    weighted = upstream_weights(None if weights is None else weights[selected], len(ids))
+    first, group_of = _alike(rows, ids, weighted)
+    every, upstream = _levels(rows[first], ids[first]), [weighted[i] for i in first]
     pairs = zip(every, upstream, strict=True)
     answers = [_position(levels, weight, with_gradient) for levels, weight in pairs]
     nats = np.zeros(targets.shape)
-    nats[selected] = [nearest_nats for _, nearest_nats, _ in answers]
+    nats[selected] = np.array([nearest_nats for _, nearest_nats, _ in answers])[group_of]
     gradient = np.zeros(logits.shape) if with_gradient else None
-    if gradient is not None:
-        for at, (_, _, row) in zip(np.argwhere(selected), answers, strict=True):
-            gradient[tuple(at)] = row
+    if gradient is not None and answers:
+        gradient[selected] = np.array([row for _, _, row in answers])[group_of]
+    counts = np.bincount(group_of, minlength=len(first)).tolist()
 
     def summed() -> float:
-        first = ctx.prec == FIRST_PRECISION  # the positions are at hand at this precision
-        reals = [real for real, _, _ in answers] if first else _log_likelihoods(every)
-        return nearest(_sum(reals, upstream))
+        at_first = ctx.prec == FIRST_PRECISION  # the positions are at hand at this precision
+        reals = [real for real, _, _ in answers] if at_first else _log_likelihoods(every)
+        return nearest(_sum(reals, upstream, counts))
 
-    return ScoreResult(nats, np.float64(decide(summed)), np.int64(len(every)), gradient)
+    return ScoreResult(nats, np.float64(decide(summed)), np.int64(len(ids)), gradient)
+
+
+def _alike(
+    rows: NDArray[Any], ids: NDArray[Any], weights: list[float]
+) -> tuple[list[int], NDArray[np.intp]]:
+    """The first of each group of equal positions, and the group of each: it is computed once."""
+    groups: dict[tuple[bytes, int, float], int] = {}
+    first: list[int] = []
+    group_of = np.zeros(len(ids), np.intp)
+    for i, key in enumerate(
+        zip((row.tobytes() for row in rows), ids.tolist(), weights, strict=True)
+    ):
+        group = groups.setdefault(key, len(first))
+        if group == len(first):
+            first.append(i)
+        group_of[i] = group
+    return first, group_of
 
 
 def _position(
@@ -138,8 +157,13 @@ def _log_likelihoods(every: list[Levels]) -> list[Real]:
     return [Softmax(levels).log_likelihood() for levels in every]
 
 
-def _sum(reals: list[Real], weights: list[float]) -> Real:
-    return total([real.times(weight) for real, weight in zip(reals, weights, strict=True)])
+def _sum(reals: list[Real], weights: list[float], counts: list[int] | None = None) -> Real:
+    """Each real times its weight, as often as it is counted."""
+    terms = [real.times(weight) for real, weight in zip(reals, weights, strict=True)]
+    if counts is not None:
+        pairs = zip(terms, counts, strict=True)
+        terms = [Real(term.exact * n, term.rest * n) for term, n in pairs]
+    return total(terms)
 
 
 def upstream_weights(weights: NDArray[Any] | None, number: int) -> list[float]:

@@ -65,6 +65,8 @@ _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
 _MANY_SELECTED = 2**8
 _LOSS_SCALES = (3, 4.47)  # as large as leaves the gradient of a logit in the range of float16
 _FEWEST = 3  # ids, with which more than 2¹⁴ positions fit
+#: Of thousands of positions so many differ; which is where is drawn, so no period is one of theirs.
+_DIFFERENT = 1021
 
 
 class _Sizes(NamedTuple):
@@ -164,7 +166,7 @@ def _in_the_upper_half(logits: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray
 
 
 def some_weights(
-    rng: np.random.Generator, shape: tuple[int, int], heavy: tuple[float, float] | None
+    rng: np.random.Generator, shape: tuple[int, ...], heavy: tuple[float, float] | None
 ) -> NDArray[Any]:
     """Light ones from 1e-7 on or heavy ones, of either sign and dtype; zeros, and 1e-41.
 
@@ -215,15 +217,20 @@ class AnywhereScore:
         weighted = self.weighted
         if weighted is None:
             weighted = rng.random() < 0.6 if self.tiny else _is_weighted(self.number, self.narrow)
-        logits, ids = FAMILIES[family](rng, rows * columns, vocab)
+        different = min(rows * columns, _DIFFERENT)
+        logits, ids = FAMILIES[family](rng, different, vocab)
         if vocab >= _LONG[0][0]:
             logits, ids = _in_the_upper_half(logits, ids)
         logits = within_range(logits, dtype).astype(dtype_of(dtype))
+        weights = some_weights(rng, (different,), self._heavy) if weighted else None
+        at = np.arange(different)
+        if different < rows * columns:
+            at = rng.integers(different, size=rows * columns)
         return ScoreCase(
-            logits.reshape(rows, columns, vocab),
-            ids.reshape(rows, columns).astype(int_dtype(rng)),
+            logits[at].reshape(rows, columns, vocab),
+            ids[at].reshape(rows, columns).astype(int_dtype(rng)),
             some_selected(rng, (rows, columns), vocab, ends=not weighted),
-            some_weights(rng, (rows, columns), self._heavy) if weighted else None,
+            None if weights is None else weights[at].reshape(rows, columns),
             salt=self.number,
             about=f"{family}, sizes from anywhere",
         )

@@ -31,7 +31,7 @@ _LAYERS = (
     ((2, 64), (1, 96), (1, 9), (30, 80)),
     ((2, 64), (257, 1100), (1, 9), (1, 9)),
 )
-_LONG_LAYER = ((2**15 + 1, 40_000), (4, 6), (1, 1), (1, 1))  # its entries take more than 16 bits
+_LONG_LAYER = ((2**15 + 1, 34_000), (2, 3), (1, 1), (1, 1))  # its entries take more than 16 bits
 _LONG_ONE, _EQUAL = 1, 6  # of eight layers
 _EQUAL_LAYER = ((2, 8), (1, 8), (1025, 1400), (1, 1))
 _MOST_PRODUCTS = 2**20  # of hidden units and weights, in a layer

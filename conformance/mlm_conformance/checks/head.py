@@ -27,6 +27,7 @@ from mlm_conformance.cases.numbers import (
 )
 from mlm_conformance.check import Context, Recipe, Unmeasurable, check, table
 from mlm_conformance.checks.common import besides, field_of, require_like, spoiled
+from mlm_conformance.oracle import remembering
 from mlm_spec import HeadResult, logit_gradient
 
 __all__ = ["HARD", "bounds_of", "poisoned_states"]
@@ -56,12 +57,12 @@ class _ExcludedIds:
         return replace(case, bias=bias, about=f"{case.about}, ids excluded")
 
 
-# Logits whose exponentials overflow; more ids than one block of a kernel holds, in the sizes of
+# Logits whose exponentials overflow; more ids than a block of 2¹³ holds, at as many positions as
 # MLM-HED-8; a bias of −∞.
 HARD = (
     HeadRecipe((2, 8, 16, 64), "float32", 400.0, "some", True, True, 0),
     HeadRecipe((2, 8, 16, 64), "float64", 400.0, "some", True, True, 1),
-    HeadRecipe((1, 2048, 2, 30522), "float32", 1.0, "one", False, True, 2),
+    HeadRecipe((1, 8191, 2, 8193), "float32", 1.0, "one", False, True, 2),
     _ExcludedIds(HeadRecipe((2, 8, 16, 64), "float32", 1.0, "some", True, True, 3)),
 )
 _WITHOUT_BIAS = tuple(
@@ -78,13 +79,31 @@ def _wide(array: NDArray[Any]) -> Floats:
 
 def bounds_of(case: HeadCase, declared: Accumulation = ANY_ORDER) -> HeadBounds:
     """Bounds of a case, at its selected positions; from the case alone."""
-    hidden, weight = _wide(case.hidden[case.selected]), _wide(case.weight)
-    bias = None if case.bias is None else _wide(case.bias)
-    targets = case.targets[case.selected]
+    at = case.selected
+    return _bounds_of_layer(
+        hidden=case.hidden[at],
+        weight=case.weight,
+        bias=case.bias,
+        targets=case.targets[at],
+        upstream=case.upstream,
+        declared=declared,
+    )
+
+
+@remembering
+def _bounds_of_layer(
+    hidden: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    targets: NDArray[Any],
+    upstream: NDArray[Any],
+    declared: Accumulation,
+) -> HeadBounds:
+    name, hidden, weight = hidden.dtype.name, _wide(hidden), _wide(weight)
+    bias = None if bias is None else _wide(bias)
     logits = hidden @ weight.T + (0.0 if bias is None else bias)
-    signal = case.upstream[:, None] * logit_gradient(logits, targets)
-    name = case.hidden.dtype.name
-    return head_bounds(hidden, weight, bias, targets, case.upstream, signal, name, declared)
+    signal = upstream[:, None] * logit_gradient(logits, targets)
+    return head_bounds(hidden, weight, bias, targets, upstream, signal, name, declared)
 
 
 def _truth(context: Context, case: HeadCase) -> HeadResult:
