@@ -37,7 +37,21 @@ __all__ = ["CHAPTERS", "SPEC_VERSION", "Requirement", "TextError", "load", "pars
 
 SPEC_VERSION = "0.1"
 
-CHAPTERS = ("OBJ", "RNG", "SEL", "COR", "DST", "LIK", "GRA", "HED", "ERR")
+CHAPTERS = (
+    "OBJ",
+    "RNG",
+    "SEL",
+    "COR",
+    "DST",
+    "LIK",
+    "GRA",
+    "HED",
+    "ENC",
+    "OPT",
+    "TRN",
+    "CKP",
+    "ERR",
+)
 """The chapters in the order of the text."""
 
 _HEADING = re.compile(r"## MLM-([A-Z]{3})-([1-9][0-9]*) · (\S.*)")

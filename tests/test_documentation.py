@@ -23,8 +23,7 @@ from checkout import ROOT, name, project_files
 
 SPECIFICATION = sorted((ROOT / "docs" / "spec").glob("*.md"))
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-DRAFTS = sorted((ROOT / "docs" / "drafts").glob("*.md"))
-EVERY_PAGE = [ROOT / "CHANGELOG.md", *GUIDES, *SPECIFICATION, *DRAFTS]
+EVERY_PAGE = [ROOT / "CHANGELOG.md", *GUIDES, *SPECIFICATION]
 SHELL = {"sh", "bash", "console", "shell"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import re
 import warnings
 from pathlib import Path
 
@@ -36,22 +35,6 @@ def test_the_example_uses_the_reference_and_asserts_something(requirement: Requi
     assert any("mlm_spec." in step.source for step in steps)
     said = [step for step in steps if step.want or step.exc_msg or "assert " in step.source]
     assert said, "an example that says nothing cannot be wrong"
-
-
-def drafted() -> list[tuple[str, str]]:
-    """The examples of chapters that are not in force yet, each with its chapter and number."""
-    return [
-        (f"{path.stem}-{number}", example)
-        for path in sorted((SPEC.parent / "drafts").glob("*.md"))
-        for number, example in enumerate(
-            re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL), 1
-        )
-    ]
-
-
-@pytest.mark.parametrize(("name", "example"), drafted(), ids=lambda given: given[:12])
-def test_the_example_of_a_draft_gives_what_the_text_says(name: str, example: str) -> None:
-    assert execute(name, example) == []
 
 
 def test_no_python_in_the_text_goes_unexecuted() -> None:

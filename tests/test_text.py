@@ -25,6 +25,10 @@ PUBLISHED = {
     "LIK": 11,
     "GRA": 7,
     "HED": 9,
+    "ENC": 17,
+    "OPT": 10,
+    "TRN": 12,
+    "CKP": 8,
     "ERR": 18,
 }
 

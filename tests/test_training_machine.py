@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 from mlm_conformance.check import Violation
-from mlm_conformance.mutants.trainer import CORRECT_PARTS, Parts, backend
-from mlm_conformance.mutants.training_library import (
-    correct_trainer,
-    training_dropout,
-    training_state,
-    training_updates,
-)
+from mlm_conformance.mutants import training_dropout, training_state, training_updates
+from mlm_conformance.mutants.trainer import CORRECT_PARTS, Parts, backend, correct_trainer
 from mlm_torch.port import TorchPort
 from training_machine import CASE, Run, how
 

@@ -290,12 +290,15 @@ class Check:
 
     def drawn(self, profile: Profile) -> int:
         """How many cases it draws."""
-        return 0 if self.strategy is None else max(1, round(profile.examples * self.share))
+        if self.strategy is None or (self.port == "session" and profile.sessions == 1):
+            return 0
+        return max(1, round(profile.examples * self.share))
 
     def listed(self, profile: Profile) -> list[Recipe]:
         """The recipes that run whatever is drawn: the same ones always, then one size by one."""
         sizes = range(profile.sizes) if self.series is not None else ()
-        return [*self.always, *(r for n in sizes if self.series for r in self.series(n))]
+        always = self.always[: profile.sessions] if self.port == "session" else self.always
+        return [*always, *(r for n in sizes if self.series for r in self.series(n))]
 
     def cases(self, profile: Profile) -> int:
         """How many cases it runs, the same ones always included."""

@@ -43,10 +43,11 @@ __all__ = ["FAMILIES", "merge", "run", "shared_out", "step_from_json", "step_to_
 FAMILIES = (
     (
         *("random_words", "policy", "sample", "sample_words", "sample_parallel"),
-        *("mask", "mask_step", "raise_for_status"),
+        *("mask", "mask_step", "raise_for_status", "order"),
     ),
     ("loss", "score", "score_step"),
     ("head", "head_step", "head_loss"),
+    ("session",),
 )
 _TAIL = 2000  # characters of a dead share's output that its error shows
 _DRAINING = 5.0  # seconds for what a process said before its end
@@ -74,7 +75,7 @@ def run(
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     if seed is None:  # one seed for all shares
         seed = 0 if PROFILES[profile].derandomised else secrets.randbits(32)
-    checks = runner.plan(only)
+    checks = runner.planned(only, profile)
     ids = list(dict.fromkeys(check.requirement for check in checks))
     command = [sys.executable, "-m", "mlm_conformance", "check", target, "--as-share"]
     command += ["--device", device, "--profile", profile, "--seed", str(seed)]

@@ -19,6 +19,8 @@ class Profile:
     simplify_seconds : time spent on making a failing case smaller.
     derandomised : whether the drawn cases follow from the run's seed alone.
     sizes : how many sizes of its own, drawn anew by the run's seed, each port meets.
+    sessions : how many of the cases that are always in a check of a session runs; None: all.
+    left_out : chapters that a run of the whole specification leaves to a longer profile.
     """
 
     name: str
@@ -26,10 +28,15 @@ class Profile:
     simplify_seconds: float
     derandomised: bool
     sizes: int
+    sessions: int | None = None
+    left_out: tuple[str, ...] = ()
 
+
+#: A session compiles programs for each encoder: more than a quick run has time for.
+_TRAINING = ("ENC", "OPT", "TRN", "CKP")
 
 PROFILES: Mapping[str, Profile] = {
-    "quick": Profile("quick", 3, 2.0, True, 1),
-    "ci": Profile("ci", 25, 10.0, True, 16),
+    "quick": Profile("quick", 3, 2.0, True, 1, 1, _TRAINING),
+    "ci": Profile("ci", 25, 10.0, True, 16, 4),
     "nightly": Profile("nightly", 400, 30.0, False, 200),
 }

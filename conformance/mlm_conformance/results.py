@@ -15,6 +15,7 @@ from typing import Any
 from mlm_conformance import outcomes
 from mlm_conformance.accuracy import AccuracyBin
 from mlm_conformance.outcomes import Outcome
+from mlm_conformance.profiles import PROFILES
 
 __all__ = [
     "FORMAT",
@@ -310,7 +311,21 @@ class RunReport:
         parts = [f"{count[o]} of {total} {_VERBS[o]}" for o in _ORDER if count[o]]
         if not count[Outcome.PASS]:
             parts.insert(0, f"0 of {total} pass")
-        return f"{head}: {', '.join(parts)} (mlm-spec {self.spec_version}, {self.profile})"
+        about = f"mlm-spec {self.spec_version}, {self.profile}"
+        if self.left_out:
+            about += f", which leaves out the chapters {', '.join(self.left_out)}"
+        return f"{head}: {', '.join(parts)} ({about})"
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The chapters that the profile leaves to a longer one; none where some were asked for."""
+        profile = PROFILES.get(self.profile)
+        ran = {requirement.chapter for requirement in self.requirements}
+        return (
+            ()
+            if self.only or profile is None
+            else tuple(c for c in profile.left_out if c not in ran)
+        )
 
     def _word(self) -> str:
         if self.exit_status:

@@ -18,6 +18,7 @@ from mlm_conformance.distributions.budget import within_budget
 from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.failure import FAILURES, reproduction, write_failure
 from mlm_conformance.outcomes import Outcome
+from mlm_conformance.profiles import PROFILES
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing
 from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport, Sensitivity
 from mlm_conformance.session import Session, open_session
@@ -29,6 +30,7 @@ __all__ = [
     "Session",
     "open_session",
     "plan",
+    "planned",
     "refusal_of",
     "run",
     "run_check",
@@ -44,6 +46,14 @@ def plan(only: Sequence[str] = ()) -> list[Check]:
     order = {r.id: i for i, r in enumerate(text.load())}
     chosen = [c for c in CHECKS if not only or any(_matches(c.requirement, o) for o in only)]
     return sorted(chosen, key=lambda c: order[c.requirement])
+
+
+def planned(only: Sequence[str], profile: str) -> list[Check]:
+    """Those of a run: what is asked for, or all but the chapters that the profile leaves out."""
+    if only:
+        return plan(only)
+    left_out = PROFILES[profile].left_out
+    return [check for check in plan() if check.requirement.split("-")[1] not in left_out]
 
 
 def _matches(requirement: str, wanted: str) -> bool:
@@ -77,7 +87,7 @@ def run(
     TargetError : the target cannot be used at all.
     """
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    checks = plan(only)
+    checks = planned(only, profile)
     try:
         session = open_session(
             target,

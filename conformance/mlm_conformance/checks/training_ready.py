@@ -38,9 +38,9 @@ class Ready:
         """Of the function."""
         return self.judge.__name__
 
-    def check(self, requirement: str) -> Check:
-        """The check of a requirement."""
-        strategy, always = self.recipes
+    def check(self, requirement: str, recipes: Recipes | None = None) -> Check:
+        """The check of a requirement; on cases of its own, where ``recipes`` are given."""
+        strategy, always = self.recipes if recipes is None else recipes
         judge: Any = self.judge
         return Check(
             requirement, self.name, "session", self.theorem, strategy, tuple(always), self.needs,

@@ -27,6 +27,7 @@ __all__ = [
     "mutant",
     "mutant_around",
     "mutant_with_state",
+    "register_mutant",
     "wrapped",
 ]
 
@@ -85,7 +86,7 @@ def mutant(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, (port,), check, url, profile, raises)
+        register_mutant(function, requirement, (port,), check, url, profile, raises)
         return _backend({port: function}, reduction, accumulation)
 
     return register
@@ -106,7 +107,7 @@ def mutant_around(
     """
 
     def register(function: Port) -> Any:
-        _register(function, requirement, ports, check, url, profile, raises)
+        register_mutant(function, requirement, ports, check, url, profile, raises)
         WRAPPERS[function.__name__] = function
         return wrapped(REGISTERED[-1], CORRECT[reduction or SUM], reduction)
 
@@ -133,7 +134,7 @@ def mutant_with_state(
     """
 
     def register(maker: Port) -> Any:
-        _register(maker, requirement, ports, check, url, profile)
+        register_mutant(maker, requirement, ports, check, url, profile)
         around = _around if requirement.startswith("MLM-ERR") else _around_good_calls
 
         def port(correct: Port) -> Port:
@@ -145,7 +146,7 @@ def mutant_with_state(
     return register
 
 
-def _register(
+def register_mutant(
     function: Port,
     requirement: str,
     ports: tuple[str, ...],
@@ -154,6 +155,7 @@ def _register(
     profile: str = "quick",
     raises: str | None = None,
 ) -> None:
+    """Add a mutant by the name and the docstring of what makes it."""
     name = function.__name__
     about = " ".join((function.__doc__ or "").split())
     target = f"{function.__module__}:{name}"

@@ -3,7 +3,7 @@
 `Trainer` is a session of the reference's parts, correct as `CORRECT_PARTS` makes it.  A wrong
 trainer is registered by a function from the correct parts to those with one mistake:
 
-    @wrong("the_first_update_is_that_of_adamw")
+    @wrong("MLM-OPT-2", "the_first_update_is_that_of_adamw")
     def no_bias_correction(parts: Parts) -> Parts:
         \"\"\"The moments are used as they are.\"\"\"
 
@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from mlm_conformance.mutants.registry import Mutant
+from mlm_conformance.mutants.registry import register_mutant
 from mlm_spec import MaskingPolicy
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus, count_sequences
 from mlm_spec.training.checkpoint import Checkpoint
@@ -36,10 +36,8 @@ from mlm_spec.training.state import TrainingState, initial_state
 
 __all__ = [
     "CORRECT_PARTS",
-    "TRAINERS",
     "Parts",
     "Trainer",
-    "WrongTrainer",
     "backend",
     "correct_trainer",
     "inside",
@@ -220,31 +218,6 @@ class Trainer:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class WrongTrainer:
-    """One trainer with a mistake.
-
-    Attributes
-    ----------
-    name, target, about, urls : as of a `Mutant`.
-    check : the name of the judgement that is there to catch it.
-    """
-
-    name: str
-    target: str
-    about: str
-    urls: tuple[str, ...]
-    check: str
-
-    def mutant(self, requirement: str) -> Mutant:
-        """As the mutant of a requirement that the judgement tests."""
-        about = (requirement, ("session",), self.about, self.urls, self.check)
-        return Mutant(self.name, self.target, *about)
-
-
-TRAINERS: list[WrongTrainer] = []
-
-
 def backend(parts: Parts) -> SimpleNamespace:
     """A backend whose one port is `session`."""
 
@@ -257,14 +230,13 @@ def backend(parts: Parts) -> SimpleNamespace:
 correct_trainer = backend(CORRECT_PARTS)
 
 
-def wrong(check: str, url: str = "") -> Callable[[Callable[[Parts], Parts]], Any]:
+def wrong(
+    requirement: str, check: str, url: str = "", profile: str = "quick"
+) -> Callable[[Callable[[Parts], Parts]], Any]:
     """Register a mistake; its docstring says what is wrong."""
 
     def register(mistake: Callable[[Parts], Parts]) -> Any:
-        name, about = mistake.__name__, " ".join((mistake.__doc__ or "").split())
-        urls = (url,) if url else ()
-        target = f"{mistake.__module__}:{name}"
-        TRAINERS.append(WrongTrainer(name, target, about, urls, check))
+        register_mutant(mistake, requirement, ("session",), check, url, profile)
         return backend(mistake(CORRECT_PARTS))
 
     return register

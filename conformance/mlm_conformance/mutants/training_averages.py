@@ -55,7 +55,7 @@ def _combined(parts: Parts, how: Callable[..., Any]) -> Parts:
     return replace(parts, mean=mean)
 
 
-@wrong(_MEAN, _MEANS)
+@wrong("MLM-TRN-1", _MEAN, _MEANS)
 def a_mean_of_micro_batch_means(parts: Parts) -> Parts:
     """Each micro-batch is divided by its own count, and then by how many they are."""
     return _combined(
@@ -63,26 +63,28 @@ def a_mean_of_micro_batch_means(parts: Parts) -> Parts:
     )
 
 
-@wrong(_MEAN)
+@wrong("MLM-TRN-1", _MEAN)
 def a_sum_without_its_count(parts: Parts) -> Parts:
     """The gradient is that of the sum."""
     return _combined(parts, lambda g, n: -g.sum(0))
 
 
-@wrong(_MEAN)
+@wrong("MLM-TRN-1", _MEAN)
 def the_count_is_that_of_the_last_micro_batch(parts: Parts) -> Parts:
     """All of the update is divided by the count of its last micro-batch."""
     return _combined(parts, lambda g, n: -g.sum(0) / max(int(n[-1]), 1))
 
 
-@wrong(_MEAN)
+@wrong("MLM-ENC-13", _MEAN)
 def a_micro_batch_is_lost(parts: Parts) -> Parts:
     """Gradients are set, and not added: the last micro-batch alone is left."""
     return _combined(parts, lambda g, n: -g[-1] / n.sum())
 
 
 @wrong(
-    "nothing_selected_has_no_gradient", "https://github.com/huggingface/transformers/issues/16711"
+    "MLM-ENC-17",
+    "nothing_selected_has_no_gradient",
+    "https://github.com/huggingface/transformers/issues/16711",
 )
 def the_gradient_of_nothing_is_nan(parts: Parts) -> Parts:
     """A micro-batch of nothing is divided by its count."""
@@ -95,13 +97,13 @@ def the_gradient_of_nothing_is_nan(parts: Parts) -> Parts:
     return replace(parts, mean=mean)
 
 
-@wrong("micro_batches_do_not_matter")
+@wrong("MLM-ENC-13", "micro_batches_do_not_matter")
 def gradients_of_two_micro_batches_at_most(parts: Parts) -> Parts:
     """Micro-batches after the second are not added."""
     return replace(parts, mean=lambda found: parts.mean(found[:2]))
 
 
-@wrong("the_split_of_an_update_does_not_matter")
+@wrong("MLM-TRN-3", "the_split_of_an_update_does_not_matter")
 def updates_of_three_micro_batches_at_most(parts: Parts) -> Parts:
     """Micro-batches after the third are not accumulated."""
     return replace(
@@ -109,7 +111,7 @@ def updates_of_three_micro_batches_at_most(parts: Parts) -> Parts:
     )
 
 
-@wrong("rows_have_no_order")
+@wrong("MLM-ENC-13", "rows_have_no_order")
 def the_last_row_is_left_out(parts: Parts) -> Parts:
     """A micro-batch of several rows loses its last one."""
 
@@ -126,7 +128,7 @@ def _clipping(parts: Parts, how: Callable[..., Any]) -> Parts:
     return replace(parts, clipped=how)
 
 
-@wrong(_FIRST)
+@wrong("MLM-TRN-2", _FIRST)
 def clipping_before_averaging(parts: Parts) -> Parts:
     """Each micro-batch is clipped alone, and then all are averaged."""
 
@@ -142,13 +144,13 @@ def clipping_before_averaging(parts: Parts) -> Parts:
     return replace(parts, direction=direction)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-4", _FIRST)
 def clipping_adds_a_millionth(parts: Parts) -> Parts:
     """Gradients are divided by the norm and 1e-6."""
     return _clipping(parts, lambda g, norm, most: clipped(g, norm + 1e-6, most))
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-3", _FIRST)
 def clipping_each_tensor(parts: Parts) -> Parts:
     """Every tensor is clipped by its own norm."""
 
@@ -161,7 +163,7 @@ def clipping_each_tensor(parts: Parts) -> Parts:
     return _clipping(parts, each)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-4", _FIRST)
 def clipping_by_value(parts: Parts) -> Parts:
     """Entries are clipped, not the norm."""
 
@@ -172,7 +174,7 @@ def clipping_by_value(parts: Parts) -> Parts:
     return _clipping(parts, each)
 
 
-@wrong("clipping_leaves_small_gradients")
+@wrong("MLM-OPT-4", "clipping_leaves_small_gradients")
 def clipping_raises_small_gradients(parts: Parts) -> Parts:
     """Gradients are brought to the norm from below, too."""
 
@@ -182,13 +184,13 @@ def clipping_raises_small_gradients(parts: Parts) -> Parts:
     return _clipping(parts, scaled)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-4", _FIRST)
 def no_clipping(parts: Parts) -> Parts:
     """Gradients are never clipped."""
     return _clipping(parts, lambda gradients, norm, most: gradients)
 
 
-@wrong(_REPORT)
+@wrong("MLM-TRN-2", _REPORT)
 def the_norm_is_that_after_clipping(parts: Parts) -> Parts:
     """The report tells the norm of the clipped gradients."""
 
@@ -199,13 +201,13 @@ def the_norm_is_that_after_clipping(parts: Parts) -> Parts:
     return replace(parts, direction=direction)
 
 
-@wrong(_REPORT)
+@wrong("MLM-OPT-3", _REPORT)
 def the_norm_counts_tied_words_twice(parts: Parts) -> Parts:
     """The norm has word embeddings in it as embeddings and as output layer."""
     return replace(parts, norm=lambda g: parts.norm({**g, "cls.predictions.decoder": g[WORDS]}))
 
 
-@wrong(_REPORT, "https://github.com/huggingface/transformers/issues/39241")
+@wrong("MLM-TRN-1", _REPORT, "https://github.com/huggingface/transformers/issues/39241")
 def the_loss_is_a_mean_of_means(parts: Parts) -> Parts:
     """The loss that is reported is the mean of the micro-batches' losses."""
 

@@ -43,7 +43,7 @@ def _keyed(parts: Parts, ids: Callable[..., Any]) -> Parts:
     return inside(parts, (units, "dropout_keep", keep))
 
 
-@wrong(_DROPOUT, _RANKS)
+@wrong("MLM-ENC-16", _DROPOUT, _RANKS)
 def dropout_by_the_row(parts: Parts) -> Parts:
     """Dropout goes by where a sequence lies in the batch, so that each replica drops the same."""
 
@@ -54,7 +54,7 @@ def dropout_by_the_row(parts: Parts) -> Parts:
     return _keyed(parts, ids)
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-16", _DROPOUT)
 def dropout_by_the_column(parts: Parts) -> Parts:
     """Dropout goes by the place in the micro-batch, and not in the sequence."""
 
@@ -64,13 +64,13 @@ def dropout_by_the_column(parts: Parts) -> Parts:
     return _keyed(parts, ids)
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-15", _DROPOUT)
 def dropout_is_not_scaled(parts: Parts) -> Parts:
     """Units that are kept are not divided by 1 − p."""
     return inside(parts, (units, "dropout_factor", lambda keep, p: keep.astype(np.float64)))
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-15", _DROPOUT)
 def dropout_keeps_what_it_should_drop(parts: Parts) -> Parts:
     """A word below T(1 − p) drops its unit."""
 
@@ -80,7 +80,7 @@ def dropout_keeps_what_it_should_drop(parts: Parts) -> Parts:
     return inside(parts, (units, "dropout_keep", keep))
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-16", _DROPOUT)
 def one_word_for_four_channels(parts: Parts) -> Parts:
     """Four neighbouring channels are dropped together."""
 
@@ -90,7 +90,7 @@ def one_word_for_four_channels(parts: Parts) -> Parts:
     return inside(parts, (units, "dropout_keep", keep))
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-16", _DROPOUT)
 def dropout_is_that_of_the_first_layer(parts: Parts) -> Parts:
     """Every layer drops what the first one drops."""
 
@@ -100,7 +100,7 @@ def dropout_is_that_of_the_first_layer(parts: Parts) -> Parts:
     return inside(parts, (units, "dropout_key", key))
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-15", _DROPOUT)
 def dropout_skips_the_embeddings(parts: Parts) -> Parts:
     """Nothing is dropped after the embeddings."""
     whole = units.Units.hidden
@@ -111,25 +111,25 @@ def dropout_skips_the_embeddings(parts: Parts) -> Parts:
     return inside(parts, (units.Units, "hidden", hidden))
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-ENC-16", _DROPOUT)
 def dropout_without_its_seed(parts: Parts) -> Parts:
     """Dropout is the same for every seed."""
     return replace(parts, dropout=lambda seed, update: Dropout(0, update))
 
 
-@wrong(_DROPOUT)
+@wrong("MLM-TRN-6", _DROPOUT)
 def dropout_counts_updates_from_0(parts: Parts) -> Parts:
     """Update 1 drops what an update 0 would."""
     return replace(parts, dropout=lambda seed, update: Dropout(seed, update - 1))
 
 
-@wrong("twenty_updates_follow_one_by_one")
+@wrong("MLM-TRN-6", "twenty_updates_follow_one_by_one")
 def dropout_is_the_same_in_each_update(parts: Parts) -> Parts:
     """Every update drops what the first one drops."""
     return replace(parts, dropout=lambda seed, update: Dropout(seed, 1))
 
 
-@wrong("evaluation_drops_nothing")
+@wrong("MLM-ENC-14", "evaluation_drops_nothing")
 def dropout_in_evaluation(parts: Parts) -> Parts:
     """An evaluation drops units, as a model does that was left in its training mode."""
     return replace(parts, dropout_of_evaluation=Dropout)
@@ -144,7 +144,7 @@ def _with_masks(parts: Parts, change: Callable[..., Any]) -> Parts:
     return replace(parts, masked=masked)
 
 
-@wrong("tokens_are_masked_inside", _EPOCH)
+@wrong("MLM-TRN-12", "tokens_are_masked_inside", _EPOCH)
 def masks_ignore_the_epoch(parts: Parts) -> Parts:
     """Every epoch has the masks of the first."""
 
@@ -155,7 +155,7 @@ def masks_ignore_the_epoch(parts: Parts) -> Parts:
     return _with_masks(parts, first)
 
 
-@wrong("tokens_are_masked_inside")
+@wrong("MLM-TRN-12", "tokens_are_masked_inside")
 def masks_ignore_the_seed(parts: Parts) -> Parts:
     """Every run has the masks of seed 0."""
     return _with_masks(parts, lambda batch, encoder, policy, seed: (batch, encoder, policy, 0))

@@ -56,25 +56,25 @@ def _other_norm(parts: Parts, inverse: Any) -> Parts:
     return inside(parts, *((module, "layer_norm", layer_norm) for module in _NORMS))
 
 
-@wrong(_GRADIENTS, _EPSILON)
+@wrong("MLM-ENC-3", _GRADIENTS, _EPSILON)
 def epsilon_is_1e_5(parts: Parts) -> Parts:
     """LayerNorm adds 1e-5, whatever the configuration says."""
     return _other_norm(parts, lambda c, eps: 1 / np.sqrt((c**2).mean(-1, keepdims=True) + 1e-5))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-3", _GRADIENTS)
 def epsilon_stands_outside_the_root(parts: Parts) -> Parts:
     """LayerNorm divides by σ + ε."""
     return _other_norm(parts, lambda c, eps: 1 / (np.sqrt((c**2).mean(-1, keepdims=True)) + eps))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-3", _GRADIENTS)
 def the_variance_is_unbiased(parts: Parts) -> Parts:
     """LayerNorm's variance is divided by d − 1."""
     return _other_norm(parts, lambda c, eps: 1 / np.sqrt(c.var(-1, ddof=1, keepdims=True) + eps))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-12", _GRADIENTS)
 def the_backward_of_layer_norm_has_no_mean(parts: Parts) -> Parts:
     """The gradient does not know that a mean was subtracted."""
 
@@ -102,7 +102,7 @@ def _other_gelu(parts: Parts, gate: Any, slope: Any) -> Parts:
     )
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-4", _GRADIENTS)
 def gelu_by_tanh(parts: Parts) -> Parts:
     """GELU in the form with tanh."""
     root = math.sqrt(2 / math.pi)
@@ -117,7 +117,7 @@ def gelu_by_tanh(parts: Parts) -> Parts:
     return _other_gelu(parts, gate, slope)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-4", _GRADIENTS)
 def gelu_by_a_sigmoid(parts: Parts) -> Parts:
     """GELU as x·σ(1.702 x)."""
 
@@ -127,14 +127,14 @@ def gelu_by_a_sigmoid(parts: Parts) -> Parts:
     return _other_gelu(parts, gate, lambda x: 1.702 * gate(x) * (1 - gate(x)))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-10", _GRADIENTS)
 def the_head_has_no_gelu(parts: Parts) -> Parts:
     """The transform before the output layer is linear."""
     plain = (prediction, "gelu", lambda x, rounded: (x, np.ones_like(x)))
     return inside(parts, plain, (prediction, "gelu_backward", lambda dy, x, below, rounded: dy))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-5", _GRADIENTS)
 def scores_by_the_whole_width(parts: Parts) -> Parts:
     """Attention divides by √d of the model and not of a head."""
 
@@ -148,7 +148,7 @@ def scores_by_the_whole_width(parts: Parts) -> Parts:
     return inside(parts, (block, "attention", scaled), (block, "attention_backward", backward))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-6", _GRADIENTS)
 def attention_looks_back_only(parts: Parts) -> Parts:
     """A position does not see those after it."""
 
@@ -164,7 +164,7 @@ def attention_looks_back_only(parts: Parts) -> Parts:
     return inside(parts, (block, "attention", backwards))
 
 
-@wrong("padding_is_not_seen", _PADDING)
+@wrong("MLM-ENC-7", "padding_is_not_seen", _PADDING)
 def attention_sees_padding(parts: Parts) -> Parts:
     """The mask of padding does not reach attention: the last sequence of a row goes on to its
     end."""
@@ -179,7 +179,7 @@ def attention_sees_padding(parts: Parts) -> Parts:
     return with_batch(parts, seen)
 
 
-@wrong("packed_sequences_do_not_see_each_other")
+@wrong("MLM-ENC-8", "packed_sequences_do_not_see_each_other")
 def attention_sees_packed_neighbours(parts: Parts) -> Parts:
     """Sequences of one row attend to each other."""
 
@@ -203,19 +203,19 @@ def _other_terms(parts: Parts, where: Any, name: str, how: Any) -> Parts:
     return inside(parts, (gradients, where, backward))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-11", _GRADIENTS)
 def a_tied_gradient_without_the_output_layer(parts: Parts) -> Parts:
     """Word embeddings learn from their use as inputs alone."""
     return _other_terms(parts, "predict_backward", WORDS, lambda t: t._replace(left=0 * t.left))
 
 
-@wrong(_GRADIENTS, "https://github.com/huggingface/transformers/issues/1730")
+@wrong("MLM-ENC-11", _GRADIENTS, "https://github.com/huggingface/transformers/issues/1730")
 def a_tied_gradient_without_the_embeddings(parts: Parts) -> Parts:
     """Word embeddings learn from their use as output layer alone."""
     return _other_terms(parts, "backward", WORDS, lambda t: t._replace(left=0 * t.left))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-11", _GRADIENTS)
 def the_word_gradient_is_that_of_the_last_use(parts: Parts) -> Parts:
     """A token that occurs twice gives its embedding the gradient of one of its places."""
 
@@ -228,13 +228,13 @@ def the_word_gradient_is_that_of_the_last_use(parts: Parts) -> Parts:
     return _other_terms(parts, "backward", WORDS, last)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-12", _GRADIENTS)
 def no_gradient_for_the_output_bias(parts: Parts) -> Parts:
     """The bias of the output layer never learns."""
     return _other_terms(parts, "predict_backward", BIAS, lambda t: t._replace(left=0 * t.left))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-7", _GRADIENTS)
 def padding_trains_its_embedding(parts: Parts) -> Parts:
     """Padding is given to word 0, which gets a gradient at every place of it."""
     correct = parts.gradients
@@ -247,13 +247,13 @@ def padding_trains_its_embedding(parts: Parts) -> Parts:
     return replace(parts, gradients=found)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-2", _GRADIENTS)
 def no_token_types(parts: Parts) -> Parts:
     """All tokens are of type 0."""
     return with_batch(parts, lambda b: b._replace(token_type_ids=np.zeros_like(b.token_type_ids)))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-2", _GRADIENTS)
 def positions_are_columns(parts: Parts) -> Parts:
     """The position table is read by the column, whatever the batch says."""
 
@@ -264,19 +264,19 @@ def positions_are_columns(parts: Parts) -> Parts:
     return with_batch(parts, columns)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-12", _GRADIENTS)
 def all_real_positions_are_predicted(parts: Parts) -> Parts:
     """The loss is over every position that is no padding."""
     return with_batch(parts, lambda b: b._replace(selected=b.attention_mask.copy()))
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-12", _GRADIENTS)
 def only_changed_tokens_are_predicted(parts: Parts) -> Parts:
     """Selected tokens that were kept do not count."""
     return with_batch(parts, lambda b: b._replace(selected=b.selected & (b.inputs != b.targets)))
 
 
-@wrong(_GRADIENTS, "https://github.com/huggingface/transformers/issues/8619")
+@wrong("MLM-ENC-12", _GRADIENTS, "https://github.com/huggingface/transformers/issues/8619")
 def shown_tokens_are_the_targets(parts: Parts) -> Parts:
     """The targets are what the encoder is shown."""
     return with_batch(parts, lambda b: b._replace(targets=b.inputs.copy()))

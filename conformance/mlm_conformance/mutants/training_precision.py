@@ -55,25 +55,25 @@ def _keeping(parts: Parts, name: str) -> Parts:
     return replace(parts, adamw=moved)
 
 
-@wrong(_KEPT)
+@wrong("MLM-TRN-8", _KEPT)
 def masters_in_a_narrow_dtype(parts: Parts) -> Parts:
     """Parameters are bfloat16: there are no master weights."""
     return _keeping(parts, "parameters")
 
 
-@wrong(_KEPT)
+@wrong("MLM-TRN-8", _KEPT)
 def a_narrow_first_moment(parts: Parts) -> Parts:
     """The first moment is kept in bfloat16."""
     return _keeping(parts, "exp_avg")
 
 
-@wrong(_KEPT)
+@wrong("MLM-TRN-8", _KEPT)
 def a_narrow_second_moment(parts: Parts) -> Parts:
     """The second moment is kept in bfloat16, where it does not move at all."""
     return _keeping(parts, "exp_avg_sq")
 
 
-@wrong(_RUN)
+@wrong("MLM-TRN-8", _RUN)
 def masters_in_a_narrow_dtype_from_the_start(parts: Parts) -> Parts:
     """Parameters are rounded when the session is opened."""
 
@@ -84,7 +84,7 @@ def masters_in_a_narrow_dtype_from_the_start(parts: Parts) -> Parts:
     return replace(_keeping(parts, "parameters"), start=start)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-12", _GRADIENTS)
 def weights_in_a_narrow_dtype(parts: Parts) -> Parts:
     """Products are taken in bfloat16 at every precision, as where a device is told it may."""
 
@@ -94,13 +94,13 @@ def weights_in_a_narrow_dtype(parts: Parts) -> Parts:
     return replace(parts, gradients=gradients)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-ENC-12", _GRADIENTS)
 def gradients_in_a_narrow_dtype(parts: Parts) -> Parts:
     """Gradients are averaged in bfloat16 at every precision."""
     return replace(parts, mean=lambda found: _all_short(parts.mean(found)))
 
 
-@wrong("a_long_sum_keeps_its_digits")
+@wrong("MLM-ENC-12", "a_long_sum_keeps_its_digits")
 def a_sum_in_a_narrow_dtype(parts: Parts) -> Parts:
     """Log-likelihoods are added up in bfloat16, one after the other: from 256 of them on the sum
     stands still."""
@@ -115,13 +115,13 @@ def a_sum_in_a_narrow_dtype(parts: Parts) -> Parts:
     return inside(parts, (prediction, "math", SimpleNamespace(**{**names, "fsum": added})))
 
 
-@wrong(_SCALE)
+@wrong("MLM-TRN-9", _SCALE)
 def the_scale_is_never_halved(parts: Parts) -> Parts:
     """Every update overflows like the first one."""
     return replace(parts, overflowed=lambda state, training: state)
 
 
-@wrong(_SCALE)
+@wrong("MLM-TRN-9", _SCALE)
 def the_scale_is_quartered(parts: Parts) -> Parts:
     """An overflow divides the scale by four."""
 
@@ -131,7 +131,7 @@ def the_scale_is_quartered(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong(_SCALE)
+@wrong("MLM-TRN-5", _SCALE)
 def a_skipped_update_decays_the_parameters(parts: Parts) -> Parts:
     """An update that overflowed is made with gradients of 0."""
 
@@ -143,7 +143,7 @@ def a_skipped_update_decays_the_parameters(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong(_SCALE)
+@wrong("MLM-TRN-5", _SCALE)
 def a_skipped_update_counts(parts: Parts) -> Parts:
     """An update that overflowed has a number."""
 
@@ -153,7 +153,7 @@ def a_skipped_update_counts(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong(_GRADIENTS)
+@wrong("MLM-TRN-9", _GRADIENTS)
 def the_scale_stays_in_the_gradients(parts: Parts) -> Parts:
     """The loss scale is not divided out."""
 

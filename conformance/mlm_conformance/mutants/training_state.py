@@ -49,7 +49,7 @@ def _loading(parts: Parts, change: Callable[[TrainingState], TrainingState]) -> 
     return replace(parts, load=lambda *given: change(parts.load(*given)))
 
 
-@wrong(_BACK)
+@wrong("MLM-CKP-1", _BACK)
 def a_checkpoint_without_moments(parts: Parts) -> Parts:
     """A resumed run begins with moments of 0."""
 
@@ -60,19 +60,19 @@ def a_checkpoint_without_moments(parts: Parts) -> Parts:
     return _loading(parts, change)
 
 
-@wrong(_BACK)
+@wrong("MLM-CKP-1", _BACK)
 def a_checkpoint_without_the_update(parts: Parts) -> Parts:
     """A resumed run counts from 0."""
     return _loading(parts, lambda state: replace(state, update=0))
 
 
-@wrong(_BACK)
+@wrong("MLM-CKP-1", _BACK)
 def the_resumed_run_skips_an_update(parts: Parts) -> Parts:
     """A resumed run is one update further than it was."""
     return _loading(parts, lambda state: replace(state, update=state.update + 1))
 
 
-@wrong(_BACK)
+@wrong("MLM-CKP-1", _BACK)
 def a_checkpoint_in_float32(parts: Parts) -> Parts:
     """Parameters are saved in float32."""
 
@@ -83,7 +83,7 @@ def a_checkpoint_in_float32(parts: Parts) -> Parts:
     return _loading(parts, change)
 
 
-@wrong("the_relay_goes_on_from_others")
+@wrong("MLM-CKP-2", "the_relay_goes_on_from_others")
 def moments_are_exchanged_in_the_file(parts: Parts) -> Parts:
     """The two moments stand under each other's names, and are read so."""
 
@@ -109,7 +109,7 @@ def _rewriting(parts: Parts, change: Callable[..., tuple[Any, Any]]) -> Parts:
     return replace(parts, save=save)
 
 
-@wrong("a_relay_is_one_run")
+@wrong("MLM-CKP-1", "a_relay_is_one_run")
 def the_dropout_of_a_resumed_run_begins_again(parts: Parts) -> Parts:
     """Dropout counts the updates since the checkpoint."""
     before = [0]
@@ -125,13 +125,13 @@ def the_dropout_of_a_resumed_run_begins_again(parts: Parts) -> Parts:
     return replace(parts, load=load, dropout=dropout)
 
 
-@wrong("a_checkpoint_has_the_documented_form")
+@wrong("MLM-CKP-3", "a_checkpoint_has_the_documented_form")
 def the_checksum_is_that_of_the_tensors(parts: Parts) -> Parts:
     """The checksum does not cover the metadata."""
     return _rewriting(parts, lambda t, m: (t, {**m, "sha256": files.checksum({}, t)}))
 
 
-@wrong("a_checkpoint_has_the_documented_form")
+@wrong("MLM-CKP-2", "a_checkpoint_has_the_documented_form")
 def a_checkpoint_with_the_decoder(parts: Parts) -> Parts:
     """The tied matrix is in the file twice."""
 
@@ -142,7 +142,7 @@ def a_checkpoint_with_the_decoder(parts: Parts) -> Parts:
     return _rewriting(parts, change)
 
 
-@wrong("a_checkpoint_has_the_documented_form")
+@wrong("MLM-CKP-2", "a_checkpoint_has_the_documented_form")
 def the_position_is_lost(parts: Parts) -> Parts:
     """The file says that nothing was consumed."""
 
@@ -154,7 +154,7 @@ def the_position_is_lost(parts: Parts) -> Parts:
     return _rewriting(parts, change)
 
 
-@wrong(_BROKEN)
+@wrong("MLM-CKP-6", _BROKEN)
 def the_checksum_is_not_read(parts: Parts) -> Parts:
     """A file with a flipped bit is as good as any."""
 
@@ -169,7 +169,7 @@ def the_checksum_is_not_read(parts: Parts) -> Parts:
     return replace(parts, load=load)
 
 
-@wrong(_BROKEN)
+@wrong("MLM-CKP-6", _BROKEN)
 def a_broken_checkpoint_starts_anew(parts: Parts) -> Parts:
     """A checkpoint that cannot be read is taken for none, and the run begins again."""
 
@@ -183,7 +183,7 @@ def a_broken_checkpoint_starts_anew(parts: Parts) -> Parts:
     return replace(parts, load=load)
 
 
-@wrong(_BROKEN)
+@wrong("MLM-CKP-6", _BROKEN)
 def a_failed_load_has_taken_the_parameters(parts: Parts) -> Parts:
     """Parameters are copied in before the rest is looked at."""
 
@@ -200,13 +200,13 @@ def a_failed_load_has_taken_the_parameters(parts: Parts) -> Parts:
     return replace(parts, load=load)
 
 
-@wrong("a_checkpoint_of_another_run_is_refused")
+@wrong("MLM-CKP-7", "a_checkpoint_of_another_run_is_refused")
 def a_checkpoint_of_another_run_is_taken(parts: Parts) -> Parts:
     """Configurations are not compared."""
     return replace(parts, load=lambda session, path, known: files.read_checkpoint(path).state)
 
 
-@wrong(_WRITTEN)
+@wrong("MLM-CKP-5", _WRITTEN)
 def a_failed_save_says_nothing(parts: Parts) -> Parts:
     """A checkpoint that cannot be written is no error."""
 
@@ -217,7 +217,7 @@ def a_failed_save_says_nothing(parts: Parts) -> Parts:
     return replace(parts, save=save)
 
 
-@wrong(_WRITTEN)
+@wrong("MLM-CKP-5", _WRITTEN)
 def a_save_leaves_its_temporary_file(parts: Parts) -> Parts:
     """Beside each checkpoint lies the file that it was before."""
 
@@ -228,7 +228,7 @@ def a_save_leaves_its_temporary_file(parts: Parts) -> Parts:
     return replace(parts, save=save)
 
 
-@wrong(_WRITTEN)
+@wrong("MLM-CKP-4", _WRITTEN)
 def checkpoints_are_never_replaced(parts: Parts) -> Parts:
     """Where a checkpoint lies already, nothing is written."""
 
@@ -239,7 +239,7 @@ def checkpoints_are_never_replaced(parts: Parts) -> Parts:
     return replace(parts, save=save)
 
 
-@wrong("a_resumed_run_is_the_uninterrupted_one")
+@wrong("MLM-CKP-1", "a_resumed_run_is_the_uninterrupted_one")
 def updates_differ_in_their_last_bits(parts: Parts) -> Parts:
     """Sums are taken in an order that differs from run to run."""
 
@@ -251,13 +251,13 @@ def updates_differ_in_their_last_bits(parts: Parts) -> Parts:
     return replace(parts, adamw=moved)
 
 
-@wrong("evaluation_and_gradients_change_nothing")
+@wrong("MLM-TRN-7", "evaluation_and_gradients_change_nothing")
 def the_first_session_remembers_gradients(parts: Parts) -> Parts:
     """Asking for gradients counts as an update."""
     return replace(parts, after_gradients=lambda state: replace(state, update=state.update + 1))
 
 
-@wrong("a_session_keeps_its_own_parameters")
+@wrong("MLM-TRN-8", "a_session_keeps_its_own_parameters")
 def sessions_share_their_state(parts: Parts) -> Parts:
     """Parameters lie where those of the first session lie, and are changed in place."""
     shared: dict[tuple[Any, ...], Any] = {}

@@ -63,7 +63,7 @@ def _decay(p: Any, config: TrainingConfig) -> Any:
     return config.weight_decay * p if p.ndim == 2 else 0.0
 
 
-@wrong(_FIRST, "https://github.com/asappresearch/revisit-bert-finetuning/issues/2")
+@wrong("MLM-OPT-2", _FIRST, "https://github.com/asappresearch/revisit-bert-finetuning/issues/2")
 def no_bias_correction(parts: Parts) -> Parts:
     """The moments are used as they are."""
 
@@ -73,7 +73,7 @@ def no_bias_correction(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-2", _FIRST)
 def no_correction_of_the_second_moment(parts: Parts) -> Parts:
     """Only the first moment is corrected."""
 
@@ -83,7 +83,7 @@ def no_correction_of_the_second_moment(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-5", _FIRST)
 def epsilon_inside_the_root(parts: Parts) -> Parts:
     """The step is divided by √(v̂ + ε)."""
 
@@ -94,7 +94,7 @@ def epsilon_inside_the_root(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong(_FIRST, "https://github.com/karpathy/nanochat/issues/304")
+@wrong("MLM-OPT-5", _FIRST, "https://github.com/karpathy/nanochat/issues/304")
 def epsilon_before_the_correction(parts: Parts) -> Parts:
     """ε is added to √v and corrected with it."""
 
@@ -105,7 +105,7 @@ def epsilon_before_the_correction(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-6", _FIRST)
 def decay_without_the_learning_rate(parts: Parts) -> Parts:
     """Decay takes λ·θ, whatever the learning rate."""
 
@@ -116,7 +116,7 @@ def decay_without_the_learning_rate(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong(_FIRST)
+@wrong("MLM-OPT-6", _FIRST)
 def decay_as_part_of_the_gradient(parts: Parts) -> Parts:
     """Decay is added to the gradient, and goes through the moments."""
 
@@ -127,7 +127,7 @@ def decay_as_part_of_the_gradient(parts: Parts) -> Parts:
     return replace(parts, adamw=moved)
 
 
-@wrong("vectors_do_not_decay", "https://github.com/CyberZHG/keras-bert/issues/60")
+@wrong("MLM-OPT-7", "vectors_do_not_decay", "https://github.com/CyberZHG/keras-bert/issues/60")
 def everything_decays(parts: Parts) -> Parts:
     """LayerNorm and biases decay like matrices."""
 
@@ -138,7 +138,7 @@ def everything_decays(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong("vectors_do_not_decay")
+@wrong("MLM-OPT-7", "vectors_do_not_decay")
 def embeddings_do_not_decay(parts: Parts) -> Parts:
     """The tables of embeddings are taken for vectors."""
 
@@ -153,19 +153,19 @@ def embeddings_do_not_decay(parts: Parts) -> Parts:
     return replace(parts, adamw=moved)
 
 
-@wrong("vectors_do_not_decay")
+@wrong("MLM-OPT-7", "vectors_do_not_decay")
 def no_decay(parts: Parts) -> Parts:
     """Nothing decays."""
     return _moving(parts, lambda c: replace(c, weight_decay=0.0))
 
 
-@wrong("moments_follow_their_averages")
+@wrong("MLM-OPT-1", "moments_follow_their_averages")
 def betas_are_exchanged(parts: Parts) -> Parts:
     """β₁ is taken for β₂."""
     return _moving(parts, lambda c: replace(c, beta1=c.beta2, beta2=c.beta1))
 
 
-@wrong("moments_follow_their_averages")
+@wrong("MLM-OPT-1", "moments_follow_their_averages")
 def the_second_moment_before_clipping(parts: Parts) -> Parts:
     """v averages the squares of gradients that are not clipped."""
 
@@ -197,19 +197,19 @@ def _rated(parts: Parts, rate: Callable[[int, TrainingConfig], float]) -> Parts:
 _RATE = "the_learning_rate_follows_its_plan"
 
 
-@wrong(_RATE)
+@wrong("MLM-OPT-8", _RATE)
 def rates_count_from_0(parts: Parts) -> Parts:
     """The first update has a learning rate of 0, and each the rate of the one before."""
     return _rated(parts, lambda n, c: 0.0 if n == 1 else learning_rate(n - 1, c))
 
 
-@wrong(_RATE)
+@wrong("MLM-OPT-8", _RATE)
 def no_warm_up(parts: Parts) -> Parts:
     """The first updates have the full rate."""
     return _rated(parts, lambda n, c: learning_rate(max(n, c.warmup_updates), c))
 
 
-@wrong(_RATE)
+@wrong("MLM-OPT-9", _RATE)
 def the_last_rate_is_0(parts: Parts) -> Parts:
     """The line ends at the last update, which is lost."""
 
@@ -235,13 +235,13 @@ def _idle(parts: Parts, change: Callable[[TrainingState, TrainingConfig], Traini
     return replace(parts, nothing=nothing)
 
 
-@wrong(_NOTHING)
+@wrong("MLM-TRN-4", _NOTHING)
 def nothing_counts_as_an_update(parts: Parts) -> Parts:
     """An update of nothing has a number."""
     return _idle(parts, lambda state, training: replace(state, update=state.update + 1))
 
 
-@wrong(_NOTHING)
+@wrong("MLM-TRN-4", _NOTHING)
 def nothing_decays_the_moments(parts: Parts) -> Parts:
     """An update of nothing averages gradients of 0 into the moments."""
 
@@ -251,7 +251,7 @@ def nothing_decays_the_moments(parts: Parts) -> Parts:
     return _idle(parts, change)
 
 
-@wrong(_NOTHING)
+@wrong("MLM-TRN-4", _NOTHING)
 def nothing_moves_parameters(parts: Parts) -> Parts:
     """An update of nothing goes on by its momentum, and decays."""
 
@@ -263,7 +263,7 @@ def nothing_moves_parameters(parts: Parts) -> Parts:
     return _idle(parts, change)
 
 
-@wrong(_NOTHING, "https://github.com/NVIDIA-NeMo/Speech/pull/5424")
+@wrong("MLM-TRN-4", _NOTHING, "https://github.com/NVIDIA-NeMo/Speech/pull/5424")
 def nothing_divides_by_zero(parts: Parts) -> Parts:
     """The loss of nothing is NaN."""
 
