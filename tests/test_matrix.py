@@ -97,6 +97,24 @@ def test_a_check_that_breaks_is_a_fault() -> None:
     assert changed("MLM-SEL-1", broken).faults == [said]
 
 
+@pytest.mark.parametrize("profile", ["quick", "ci"])
+def test_a_mutant_that_another_check_catches_is_a_fault(profile: str) -> None:
+    known = next(mutant for mutant in MUTANTS if mutant.profile == "quick")
+    found = replace(a_fate(known.requirement, kill(known.requirement)), mutant=known.name)
+    assert changed(known.requirement, found).faults == []
+    missed = replace(changed(known.requirement, replace(found, missed=("score",))), profile=profile)
+    said = f"{known.name}: the check that is there for it misses it on score"
+    assert missed.faults == [said]
+
+
+def test_what_takes_longer_than_quick_may_be_missed_there() -> None:
+    known = next(mutant for mutant in MUTANTS if mutant.profile == "ci")
+    found = replace(a_fate(known.requirement), mutant=known.name, missed=("score",))
+    more = replace(found, kills=(kill(known.requirement),), first=known.requirement)
+    assert Matrix("quick", (*good(), more)).faults == []
+    assert Matrix("ci", (*good(), more)).faults != []
+
+
 def test_a_matrix_of_no_mutants_is_a_fault() -> None:
     assert Matrix("ci", (), own=True, around="torch").faults == ["no mutant was measured"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
@@ -76,6 +76,7 @@ class Fate:
     first : the id of the first divergence, or None.
     broken : checks that ended in an error, each with why; there should be none.
     seconds : time taken by all.
+    missed : its ports on which the check that is there to catch it did not.
     """
 
     mutant: str
@@ -84,6 +85,7 @@ class Fate:
     first: str | None
     broken: tuple[str, ...]
     seconds: float
+    missed: tuple[str, ...] = ()
 
     @property
     def is_killed(self) -> bool:
@@ -149,7 +151,18 @@ def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> 
     ]
     _, first = mark_consequences(with_texts(results))
     seconds = round(time.perf_counter() - clock, 4)
-    return Fate(mutant.name, mutant.requirement, tuple(kills), first, tuple(broken), seconds)
+    missed = tuple(_missed(mutant, results.get(mutant.requirement, [])))
+    about = (mutant.name, mutant.requirement, tuple(kills), first, tuple(broken))
+    return Fate(*about, seconds, missed)
+
+
+def _missed(mutant: Mutant, own: Sequence[CheckResult]) -> Iterator[str]:
+    """The ports on which none of the checks that are meant has failed."""
+    for port in mutant.ports:
+        name = None if mutant.check is None else mutant.check.format(port)
+        meant = [r for r in own if r.port == port and name in (None, r.name)]
+        if Outcome.FAIL not in {result.outcome for result in meant}:
+            yield port
 
 
 def _kill(failed: CheckResult) -> Kill:

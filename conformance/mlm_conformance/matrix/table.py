@@ -103,8 +103,17 @@ class Matrix:
             *(f"{fate.mutant}: {why}" for fate in self.fates for why in fate.broken),
             *(f"{fate.mutant} is killed by a drawn case only" for fate in self.by_luck),
             *self.accidents,
+            *self._unexpected(),
             *([] if self.own else self._faults_of_order()),
         ]
+
+    def _unexpected(self) -> Iterator[str]:
+        """What this profile is to catch, by the check that is there for it, and does not."""
+        for fate in self.fates:
+            known = _MUTANTS.get(fate.mutant)
+            if known is not None and known.profile in (self.profile, "quick"):
+                for port in fate.missed:
+                    yield f"{fate.mutant}: the check that is there for it misses it on {port}"
 
     def _faults_of_order(self) -> Iterator[str]:
         placed = 1.0 - len(self.misplaced) / max(1, len(self.rejected))
@@ -142,7 +151,8 @@ def _is_placed(fate: Fate) -> bool:
 
 def _fate(data: Mapping[str, Any]) -> Fate:
     kills = tuple(Kill(**kill) for kill in data["kills"])
-    return Fate(**{**data, "kills": kills, "broken": tuple(data["broken"])})
+    tuples = {name: tuple(data.get(name, ())) for name in ("broken", "missed")}
+    return Fate(**{**data, "kills": kills, **tuples})
 
 
 def _requirements() -> list[str]:
