@@ -92,9 +92,9 @@ def large_logits_are_cut_in_the_values(correct: Port, call: Call) -> Any:
     result, logits = correct(**call), call["logits"]
     if logits.dtype.itemsize == 2:
         return result
-    cut = np.where(call["selected"][..., None], np.minimum(logits, 5000.0), logits)
-    values = correct(**{**call, "logits": cut.astype(logits.dtype)}).log_likelihood
-    return result._replace(log_likelihood=values)
+    cut = logits.copy()
+    cut[(logits > 5000.0) & call["selected"][..., None]] = 5000.0
+    return result._replace(log_likelihood=correct(**{**call, "logits": cut}).log_likelihood)
 
 
 @mutant_with_state("MLM-LIK-7", "score")
