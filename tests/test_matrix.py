@@ -38,8 +38,15 @@ def a_fate(requirement: str, *kills: Kill, first: str | None = None) -> Fate:
 
 
 def good() -> list[Fate]:
-    """One mutant for each requirement, rejected by it; none for those that are never first."""
-    return [a_fate(id, kill(id)) for id in MUSTS if id not in reasons.NEVER_FIRST]
+    """One mutant for each requirement, rejected by it; none for those that are never first.
+
+    Where a requirement rejects none alone, MLM-ERR-18 does so too.
+    """
+    return [
+        a_fate(id, kill(id), *([kill("MLM-ERR-18")] if id in reasons.NEVER_ALONE else []))
+        for id in MUSTS
+        if id not in reasons.NEVER_FIRST
+    ]
 
 
 def changed(requirement: str, fate: Fate) -> Matrix:
@@ -72,7 +79,7 @@ def test_quick_may_miss_one_in_twenty_and_ci_none() -> None:
 
 
 def test_a_requirement_that_is_never_first_is_a_fault() -> None:
-    late = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"), first="MLM-SEL-2")
+    late = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), first="MLM-SEL-2")
     said = "MLM-SEL-1: the first divergence of no mutant, and no reason"
     assert changed("MLM-SEL-1", late).faults == [said]
 
@@ -81,6 +88,28 @@ def test_a_reason_that_is_not_needed_is_a_fault(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(table, "NEVER_FIRST", {**reasons.NEVER_FIRST, "MLM-SEL-1": "it is so"})
     said = "MLM-SEL-1: the first divergence of a mutant, and a reason why of none"
     assert Matrix("ci", tuple(good())).faults == [said]
+
+
+def test_a_requirement_that_rejects_no_mutant_alone_is_a_fault() -> None:
+    among = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"))
+    said = "MLM-SEL-1: rejects no mutant alone, and no reason"
+    assert changed("MLM-SEL-1", among).faults == [said]
+
+
+def test_a_mutant_that_only_another_requirement_rejects_is_none_that_its_own_rejects_alone() -> (
+    None
+):
+    elsewhere = a_fate("MLM-SEL-1", kill("MLM-SEL-2"), first="MLM-SEL-1")
+    said = "MLM-SEL-1: rejects no mutant alone, and no reason"
+    assert said in changed("MLM-SEL-1", elsewhere).faults
+
+
+@pytest.mark.parametrize("requirement", sorted(reasons.NEVER_ALONE.keys() - reasons.NEVER_FIRST))
+def test_a_reason_why_none_is_rejected_alone_is_a_fault_beside_one_that_is(
+    requirement: str,
+) -> None:
+    said = f"{requirement}: rejects a mutant alone, and a reason why none"
+    assert changed(requirement, a_fate(requirement, kill(requirement))).faults == [said]
 
 
 def test_a_first_divergence_in_another_stage_is_counted() -> None:
@@ -172,6 +201,11 @@ def test_a_matrix_of_own_requirements_says_nothing_of_order() -> None:
     assert replace(changed("MLM-SEL-1", late), own=True).faults == []
 
 
+def test_a_matrix_of_own_requirements_says_nothing_of_company() -> None:
+    among = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"))
+    assert replace(changed("MLM-SEL-1", among), own=True).faults == []
+
+
 def test_a_mutant_is_measured() -> None:
     mutant = next(m for m in MUTANTS if m.name == "weights_do_nothing")
     found = fate(mutant, "quick", own=True)
@@ -204,6 +238,18 @@ def test_the_committed_matrices_have_every_mutant_and_no_fault() -> None:
 
 def test_the_committed_page_is_that_of_the_matrices() -> None:
     assert (ROOT / "docs/mutants.md").read_text("utf-8") == markdown(COMMITTED)
+
+
+def test_the_page_says_why_a_requirement_rejects_none_alone_and_where_it_does_not_know() -> None:
+    whole = [fate for fate in COMMITTED[0].fates if fate.requirement != "MLM-ERR-18"]
+    last = a_fate("MLM-ERR-18", kill("MLM-ERR-18"), kill("MLM-ERR-17"))
+    named = replace(last, mutant=COMMITTED[0].fates[-1].mutant)
+    page = markdown([Matrix("quick", (*whole, named))])
+    said = page.partition("## Requirements that never reject a mutant alone")[2]
+    listed = said.partition("\n## ")[0]
+    assert f"- MLM-SEL-6: {reasons.NEVER_ALONE['MLM-SEL-6']}\n" in listed
+    assert "- MLM-ERR-18: NO REASON\n" in listed
+    assert "MLM-ERR-16" not in listed  # it rejects eight alone
 
 
 def test_a_row_has_as_many_cells_as_its_head() -> None:
