@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from concurrent.futures import ProcessPoolExecutor
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from mlm_conformance.matrix.table import Matrix, as_json, markdown
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.mutants.wrapping import around, is_portable, portable_mutants
 from mlm_conformance.outcomes import BadCallError
-from mlm_conformance.pools import ending
+from mlm_conformance.pools import side_by_side
 
 from mlm_spec import text
 
@@ -326,10 +329,46 @@ def test_a_bad_call_measures_nothing(
 
 
 def ended_by_the_system() -> None:
-    with ending(ProcessPoolExecutor(1, mp_context=get_context("spawn"))) as pool:
-        pool.submit(os._exit, 9).result()
+    with side_by_side(1, os._exit, [(9,)]) as running:
+        next(running).result()
 
 
 def test_a_worker_that_the_system_ends_is_said_in_words() -> None:
     with pytest.raises(BadCallError, match="a worker process was ended by the system"):
         ended_by_the_system()
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 4])  # imports; workers start; workers are at work
+def test_ctrl_c_ends_the_command_at_once_and_leaves_nothing(seconds: int, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlm_conformance", "mutants", "-n", "2"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to workers too
+        _, said = process.communicate(timeout=10)
+        # Python may end itself by the signal, and a shell says 130 of both.
+        assert process.returncode in (130, -signal.SIGINT)
+        assert said.endswith("mlm-spec: interrupted\n")
+        assert "Traceback" not in said
+        deadline = time.monotonic() + 10
+        while any_alive(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def any_alive(group: int) -> bool:
+    """Whether a process of the group lives, and is more than an entry of a table (Linux)."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its, *_ = status.read_text().rpartition(")")[2].split()
+            if int(its) == group and state != "Z":
+                return True
+    return False

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 from mlm_conformance.check import Check, NotClaimed, Unmeasurable, Violation
@@ -17,7 +15,7 @@ from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.oracle import Oracle, reference_oracle, remembering
 from mlm_conformance.outcomes import Outcome
-from mlm_conformance.pools import ending
+from mlm_conformance.pools import side_by_side
 from mlm_conformance.profiles import PROFILES
 from mlm_conformance.results import CheckResult
 from mlm_conformance.runner import open_session, plan, refusal_of, with_texts
@@ -116,9 +114,9 @@ def measure(
     say : gets each fate, and how many there are.
     """
     found: dict[str, Fate] = {}
-    with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
-        # A process meets the same cases again and again, and remembers what is right for them.
-        for done in as_completed([pool.submit(fate, mutant, profile, own) for mutant in mutants]):
+    # A process meets the same cases again and again, and remembers what is right for them.
+    with side_by_side(workers, fate, [(mutant, profile, own) for mutant in mutants]) as running:
+        for done in running:
             one = done.result()
             found[one.mutant] = one
             say(len(found), one)
