@@ -78,8 +78,9 @@ backends: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec check torch --profile $(PROFILE)
 	$(VENV)/bin/mlm-spec check jax --profile $(PROFILE)
 
+# Status 1: an implementation fails a requirement, which is what the report is for.
 field: $(FIELD_VENV)/installed-field ## implementations in wide use, checked: docs/field-report.md
-	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md
+	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md || test $$? -eq 1
 	$(FIELD_VENV)/bin/python -m benchmarks.encoder --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.trainer --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.pretrained --results $(RESULTS)
