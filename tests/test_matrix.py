@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -338,30 +339,45 @@ def test_a_worker_that_the_system_ends_is_said_in_words() -> None:
         ended_by_the_system()
 
 
+@pytest.fixture
+def mutants_command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "mlm_conformance", "mutants", "-n", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("seconds", [1, 2, 4])  # imports; workers start; workers are at work
-def test_ctrl_c_ends_the_command_at_once_and_leaves_nothing(seconds: int, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlm_conformance", "mutants", "-n", "2"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to workers too
-        _, said = process.communicate(timeout=10)
-        # Python may end itself by the signal, and a shell says 130 of both.
-        assert process.returncode in (130, -signal.SIGINT)
-        assert said.endswith("mlm-spec: interrupted\n")
-        assert "Traceback" not in said
-        deadline = time.monotonic() + 10
-        while any_alive(process.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+def test_ctrl_c_ends_the_command_at_once_and_leaves_nothing(
+    seconds: int, mutants_command: subprocess.Popen[str]
+) -> None:
+    time.sleep(seconds)
+    os.killpg(mutants_command.pid, signal.SIGINT)  # as a terminal does: to workers too
+    _, said = mutants_command.communicate(timeout=10)
+    # Python may end itself by the signal, and a shell says 130 of both.
+    assert mutants_command.returncode in (130, -signal.SIGINT)
+    assert said.endswith("mlm-spec: interrupted\n")
+    assert "Traceback" not in said
+    wait_until_dead(mutants_command.pid)
+
+
+def test_a_command_that_is_killed_leaves_nothing(mutants_command: subprocess.Popen[str]) -> None:
+    assert mutants_command.stderr is not None
+    assert "killed" in mutants_command.stderr.readline()  # the workers are at work
+    mutants_command.kill()
+    wait_until_dead(mutants_command.pid)
+
+
+def wait_until_dead(group: int) -> None:
+    deadline = time.monotonic() + 10
+    while any_alive(group):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def any_alive(group: int) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 from typing import Any, TypeVar
 
 from mlm_conformance.outcomes import BadCallError
@@ -23,7 +25,8 @@ def side_by_side(
 ) -> Iterator[Iterator[Future[_Found]]]:
     """The futures of many calls in so many processes, each as soon as it is done.
 
-    On Ctrl-C, or any error, the processes are ended at once: what they are at is nobody's.
+    On Ctrl-C, or any error, the processes are ended at once: what they are at is nobody's.  They
+    end, too, when this one is killed.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ def side_by_side(
     """
     others = active_children()
     # A framework that has threads must not be forked.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_the_command)
     try:
         with _without_interrupts():
             running = [pool.submit(function, *call) for call in calls]
@@ -69,3 +72,15 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_the_command() -> None:
+    """In a worker: watch the process that started it."""
+
+    def watch() -> None:
+        command = parent_process()
+        assert command is not None
+        command.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
