@@ -7,13 +7,16 @@ mutants depart from pass the same requirements.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from mlm_conformance import profiles
-from mlm_conformance.mutants import library
+from mlm_conformance.mutants import library, registry
 from mlm_conformance.mutants.correct import CORRECT
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.outcomes import Outcome, combine
@@ -88,6 +91,22 @@ def test_the_correct_backend_passes_what_mutants_fail(
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
 def test_a_mutant_has_the_ports_it_names_and_no_others(mutant: Mutant) -> None:
     assert set(claims(resolve(mutant.target))) == set(mutant.ports)
+
+
+def test_what_a_mutant_computes_is_no_warning_and_what_the_suite_computes_is() -> None:
+    nothing = np.ones(0)
+
+    @registry.mutant("MLM-OBJ-2", "loss")
+    def a_mean_of_nothing(**call: Any) -> Any:
+        return call["logits"].mean() / np.zeros(1)
+
+    registry.REGISTERED.pop()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        a_mean_of_nothing.loss(logits=nothing)
+        assert said == []
+        nothing.mean()
+    assert said
 
 
 def test_a_correct_backend_in_a_mutants_place_is_not_rejected() -> None:
