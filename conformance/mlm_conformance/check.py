@@ -237,7 +237,9 @@ class Context:
 def _no_number_to_agree_with(seen: str) -> str:
     """What is wanted is NaN only where it is another answer of the target's own."""
     if seen == "nan":
-        return "is nan, should be a number: the target's answer that it should agree with is nan too"
+        return (
+            "is nan, should be a number: the target's answer that it should agree with is nan too"
+        )
     return f"is {seen}, and the target's answer that it should agree with is nan, not a number"
 
 
