@@ -304,6 +304,17 @@ def test_a_command_line_that_means_nothing_exits_2(fake: FakeRunner, arguments: 
     assert fake.calls == []
 
 
+def test_a_target_behind_only_is_refused_with_what_to_write(
+    fake: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["check", "--profile", "quick", "--only", "MLM-SEL-1", "MLM-LIK", "numpy"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "'numpy' is no id" in said
+    assert "mlm-spec check numpy --only MLM-SEL-1 MLM-LIK\n" in said
+
+
 def test_a_time_limit_in_process_is_refused(fake: FakeRunner) -> None:
     assert cli.main(["check", "fake", "--in-process", "--time-limit", "5"]) == 2
     assert fake.calls == []

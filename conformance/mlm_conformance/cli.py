@@ -14,6 +14,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlm_spec
 from mlm_conformance import text_commands
@@ -186,8 +187,23 @@ def _add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
-    # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
-    command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
+    command.add_argument("--only", metavar=metavar, action=_Only, nargs="+", help=help)
+
+
+class _Only(argparse.Action):
+    """One or more: ``--only A B`` and ``--only A --only B`` are the same."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, given: Any, *_: Any
+    ) -> None:
+        *ids, last = given
+        if getattr(options, "target", "") is None and not last.upper().startswith("MLM-"):
+            rest = f" --only {' '.join(ids)}" if ids else ""
+            parser.error(
+                f"argument --only: {last!r} is no id such as MLM-LIK-3; the target comes before "
+                f"--only: {parser.prog} {last}{rest}"
+            )
+        options.only = [*(options.only or ()), *given]
 
 
 def _add_in_process(command: argparse.ArgumentParser) -> None:
