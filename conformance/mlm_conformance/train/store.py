@@ -89,8 +89,8 @@ def build_store(folder: Path, documents: Sequence[Document], size: int, longest:
     seen = [d.text for n, d in enumerate(documents) if not is_held_out(n, len(documents))]
     if not seen:
         raise BadCallError(
-            f"the text is one document, {documents[0].name}, and the last is held out; expected two "
-            f"or more: give a second --text, or more of it (one is cut from 2 · {PIECE:,} "
+            f"the text is one document, {documents[0].name}, and the last is held out; expected "
+            f"two or more: give a second --text, or more of it (one is cut from 2 · {PIECE:,} "
             "characters on, between paragraphs)"
         )
     tokenizer = train_vocabulary(seen, size)
