@@ -179,6 +179,7 @@ def _add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     say = "which known masker a masker behaves like"
     found = commands.add_parser("identify", help=say, allow_abbrev=False)
     found.add_argument("target", metavar="TARGET", help="a backend's name, or module:attribute")
+    found.add_argument("--device", metavar="D", default="cpu", help="default: cpu")
     found.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
     found.add_argument("--json", metavar="F", help="write the answer as json to F")
     _add_in_process(found)
