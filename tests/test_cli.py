@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -302,6 +303,28 @@ def test_a_command_line_that_means_nothing_exits_2(fake: FakeRunner, arguments: 
         cli.main(arguments.split())
     assert caught.value.code == 2
     assert fake.calls == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"check numpy --{form}" for form in ("json", "junit", "html")),
+        *(f"field --{form}" for form in ("json", "markdown")),
+        *(f"detection --{form}" for form in ("json", "markdown")),
+        *(f"mutants --{form}" for form in ("json", "markdown")),
+        *(f"{name} --json" for name in ("verify-reference", "soak", "identify numpy")),
+        "train --backend numpy --out",
+    ],
+)
+def test_an_empty_path_is_refused_before_anything_runs(
+    command: str, fake: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command.split(), ""])
+    assert caught.value.code == 2
+    assert fake.calls == []
+    option = command.split()[-1]
+    assert re.search(f"argument {option}: ''.*; expected .*(file|folder)", capsys.readouterr().err)
 
 
 def test_a_target_behind_only_is_refused_with_what_to_write(
