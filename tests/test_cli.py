@@ -624,6 +624,12 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(tmp_path: Path, worker
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
 
+def test_ctrl_c_while_the_command_loads_is_an_interruption_too(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n")
+    process = mlm_spec_command(tmp_path, "list")
+    assert (process.returncode, process.stderr) == (130, "mlm-spec: interrupted\n")
+
+
 def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and theirs (Linux)."""
     found = []
