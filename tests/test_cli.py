@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -304,6 +305,39 @@ def test_a_command_line_that_means_nothing_exits_2(fake: FakeRunner, arguments: 
     assert fake.calls == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"check numpy --{form}" for form in ("json", "junit", "html")),
+        *(f"field --{form}" for form in ("json", "markdown")),
+        *(f"detection --{form}" for form in ("json", "markdown")),
+        *(f"mutants --{form}" for form in ("json", "markdown")),
+        *(f"{name} --json" for name in ("verify-reference", "soak", "identify numpy")),
+        "train --backend numpy --out",
+    ],
+)
+def test_an_empty_path_is_refused_before_anything_runs(
+    command: str, fake: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command.split(), ""])
+    assert caught.value.code == 2
+    assert fake.calls == []
+    option = command.split()[-1]
+    assert re.search(f"argument {option}: ''.*; expected .*(file|folder)", capsys.readouterr().err)
+
+
+def test_a_target_behind_only_is_refused_with_what_to_write(
+    fake: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["check", "--profile", "quick", "--only", "MLM-SEL-1", "MLM-LIK", "numpy"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "'numpy' is no id" in said
+    assert "mlm-spec check numpy --only MLM-SEL-1 MLM-LIK\n" in said
+
+
 def test_a_time_limit_in_process_is_refused(fake: FakeRunner) -> None:
     assert cli.main(["check", "fake", "--in-process", "--time-limit", "5"]) == 2
     assert fake.calls == []
@@ -588,6 +622,12 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(tmp_path: Path, worker
     assert process.returncode == 130
     assert "reached: " in err or out.splitlines()[-1].startswith("INTERRUPTED")
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def test_ctrl_c_while_the_command_loads_is_an_interruption_too(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n")
+    process = mlm_spec_command(tmp_path, "list")
+    assert (process.returncode, process.stderr) == (130, "mlm-spec: interrupted\n")
 
 
 def descendants(pid: int) -> list[int]:

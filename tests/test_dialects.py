@@ -432,6 +432,27 @@ def test_the_exit_status_says_what_came_of_it(
     assert said in told.out + told.err
 
 
+def test_a_target_is_made_on_the_device_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "made.py").write_text(
+        "from mlm_conformance.dialects.simulated import electra\n"
+        "from mlm_spec.errors import DeviceError\n"
+        "def it(device):\n"
+        "    if device == 'gpu':\n"
+        "        return electra\n"
+        "    raise DeviceError('device', device, 'gpu')\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "a.json"
+    call = ["identify", "made:it", "--in-process", "--json", str(file), "--device"]
+    assert cli.main([*call, "gpu"]) == 0
+    assert json.loads(file.read_text("utf-8"))["device"] == "gpu"
+    assert cli.main([*call, "npu"]) == 3
+    assert "NOT RUN: device is npu; expected gpu" in capsys.readouterr().err
+
+
 class Hangs:
     """Gives no answer in time; counts how often it is asked."""
 

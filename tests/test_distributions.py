@@ -199,6 +199,17 @@ def test_a_sensitivity_comes_back_from_plain_data() -> None:
     assert Sensitivity.from_json(test.to_json()) == test
 
 
+def test_a_failure_says_what_its_tests_can_see_as_a_pass_does(tmp_path: Path) -> None:
+    wrong = "mlm_conformance.mutants.distributions_words:pieces_are_selected_one_by_one"
+    found = run(
+        wrong, profile="quick", only=["MLM-DST-8"], in_process=True, failures=tmp_path
+    ).requirements[0]
+    assert found.outcome is Outcome.FAIL
+    failed = [check for check in found.checks if check.outcome is Outcome.FAIL]
+    assert failed
+    assert all(check.sensitivities for check in failed)
+
+
 def test_a_proof_needs_one_occurrence() -> None:
     """Which 1000 trials at the reported probability show with probability 0.999."""
     test = proof("heads", 1000)

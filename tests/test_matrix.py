@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from concurrent.futures import ProcessPoolExecutor
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -19,7 +23,7 @@ from mlm_conformance.matrix.table import Matrix, as_json, markdown
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.mutants.wrapping import around, is_portable, portable_mutants
 from mlm_conformance.outcomes import BadCallError
-from mlm_conformance.pools import ending
+from mlm_conformance.pools import side_by_side
 
 from mlm_spec import text
 
@@ -38,8 +42,15 @@ def a_fate(requirement: str, *kills: Kill, first: str | None = None) -> Fate:
 
 
 def good() -> list[Fate]:
-    """One mutant for each requirement, rejected by it; none for those that are never first."""
-    return [a_fate(id, kill(id)) for id in MUSTS if id not in reasons.NEVER_FIRST]
+    """One mutant for each requirement, rejected by it; none for those that are never first.
+
+    Where a requirement rejects none alone, MLM-ERR-18 does so too.
+    """
+    return [
+        a_fate(id, kill(id), *([kill("MLM-ERR-18")] if id in reasons.NEVER_ALONE else []))
+        for id in MUSTS
+        if id not in reasons.NEVER_FIRST
+    ]
 
 
 def changed(requirement: str, fate: Fate) -> Matrix:
@@ -72,7 +83,7 @@ def test_quick_may_miss_one_in_twenty_and_ci_none() -> None:
 
 
 def test_a_requirement_that_is_never_first_is_a_fault() -> None:
-    late = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"), first="MLM-SEL-2")
+    late = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), first="MLM-SEL-2")
     said = "MLM-SEL-1: the first divergence of no mutant, and no reason"
     assert changed("MLM-SEL-1", late).faults == [said]
 
@@ -81,6 +92,28 @@ def test_a_reason_that_is_not_needed_is_a_fault(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(table, "NEVER_FIRST", {**reasons.NEVER_FIRST, "MLM-SEL-1": "it is so"})
     said = "MLM-SEL-1: the first divergence of a mutant, and a reason why of none"
     assert Matrix("ci", tuple(good())).faults == [said]
+
+
+def test_a_requirement_that_rejects_no_mutant_alone_is_a_fault() -> None:
+    among = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"))
+    said = "MLM-SEL-1: rejects no mutant alone, and no reason"
+    assert changed("MLM-SEL-1", among).faults == [said]
+
+
+def test_a_mutant_that_only_another_requirement_rejects_is_none_that_its_own_rejects_alone() -> (
+    None
+):
+    elsewhere = a_fate("MLM-SEL-1", kill("MLM-SEL-2"), first="MLM-SEL-1")
+    said = "MLM-SEL-1: rejects no mutant alone, and no reason"
+    assert said in changed("MLM-SEL-1", elsewhere).faults
+
+
+@pytest.mark.parametrize("requirement", sorted(reasons.NEVER_ALONE.keys() - reasons.NEVER_FIRST))
+def test_a_reason_why_none_is_rejected_alone_is_a_fault_beside_one_that_is(
+    requirement: str,
+) -> None:
+    said = f"{requirement}: rejects a mutant alone, and a reason why none"
+    assert changed(requirement, a_fate(requirement, kill(requirement))).faults == [said]
 
 
 def test_a_first_divergence_in_another_stage_is_counted() -> None:
@@ -95,6 +128,24 @@ def test_a_check_that_breaks_is_a_fault() -> None:
     broken = replace(a_fate("MLM-SEL-1", kill("MLM-SEL-1")), broken=("a_check: ValueError: 3",))
     said = "wrong_MLM-SEL-1: a_check: ValueError: 3"
     assert changed("MLM-SEL-1", broken).faults == [said]
+
+
+@pytest.mark.parametrize("profile", ["quick", "ci"])
+def test_a_mutant_that_another_check_catches_is_a_fault(profile: str) -> None:
+    known = next(mutant for mutant in MUTANTS if mutant.profile == "quick")
+    found = replace(a_fate(known.requirement, kill(known.requirement)), mutant=known.name)
+    assert changed(known.requirement, found).faults == []
+    missed = replace(changed(known.requirement, replace(found, missed=("score",))), profile=profile)
+    said = f"{known.name}: the check that is there for it misses it on score"
+    assert missed.faults == [said]
+
+
+def test_what_takes_longer_than_quick_may_be_missed_there() -> None:
+    known = next(mutant for mutant in MUTANTS if mutant.profile == "ci")
+    found = replace(a_fate(known.requirement), mutant=known.name, missed=("score",))
+    more = replace(found, kills=(kill(known.requirement),), first=known.requirement)
+    assert Matrix("quick", (*good(), more)).faults == []
+    assert Matrix("ci", (*good(), more)).faults != []
 
 
 def test_a_matrix_of_no_mutants_is_a_fault() -> None:
@@ -154,6 +205,11 @@ def test_a_matrix_of_own_requirements_says_nothing_of_order() -> None:
     assert replace(changed("MLM-SEL-1", late), own=True).faults == []
 
 
+def test_a_matrix_of_own_requirements_says_nothing_of_company() -> None:
+    among = a_fate("MLM-SEL-1", kill("MLM-SEL-1"), kill("MLM-SEL-2"))
+    assert replace(changed("MLM-SEL-1", among), own=True).faults == []
+
+
 def test_a_mutant_is_measured() -> None:
     mutant = next(m for m in MUTANTS if m.name == "weights_do_nothing")
     found = fate(mutant, "quick", own=True)
@@ -186,6 +242,18 @@ def test_the_committed_matrices_have_every_mutant_and_no_fault() -> None:
 
 def test_the_committed_page_is_that_of_the_matrices() -> None:
     assert (ROOT / "docs/mutants.md").read_text("utf-8") == markdown(COMMITTED)
+
+
+def test_the_page_says_why_a_requirement_rejects_none_alone_and_where_it_does_not_know() -> None:
+    whole = [fate for fate in COMMITTED[0].fates if fate.requirement != "MLM-ERR-18"]
+    last = a_fate("MLM-ERR-18", kill("MLM-ERR-18"), kill("MLM-ERR-17"))
+    named = replace(last, mutant=COMMITTED[0].fates[-1].mutant)
+    page = markdown([Matrix("quick", (*whole, named))])
+    said = page.partition("## Requirements that never reject a mutant alone")[2]
+    listed = said.partition("\n## ")[0]
+    assert f"- MLM-SEL-6: {reasons.NEVER_ALONE['MLM-SEL-6']}\n" in listed
+    assert "- MLM-ERR-18: NO REASON\n" in listed
+    assert "MLM-ERR-16" not in listed  # it rejects eight alone
 
 
 def test_a_row_has_as_many_cells_as_its_head() -> None:
@@ -262,10 +330,61 @@ def test_a_bad_call_measures_nothing(
 
 
 def ended_by_the_system() -> None:
-    with ending(ProcessPoolExecutor(1, mp_context=get_context("spawn"))) as pool:
-        pool.submit(os._exit, 9).result()
+    with side_by_side(1, os._exit, [(9,)]) as running:
+        next(running).result()
 
 
 def test_a_worker_that_the_system_ends_is_said_in_words() -> None:
     with pytest.raises(BadCallError, match="a worker process was ended by the system"):
         ended_by_the_system()
+
+
+@pytest.fixture
+def mutants_command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "mlm_conformance", "mutants", "-n", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 4])  # imports; workers start; workers are at work
+def test_ctrl_c_ends_the_command_at_once_and_leaves_nothing(
+    seconds: int, mutants_command: subprocess.Popen[str]
+) -> None:
+    time.sleep(seconds)
+    os.killpg(mutants_command.pid, signal.SIGINT)  # as a terminal does: to workers too
+    _, said = mutants_command.communicate(timeout=10)
+    # Python may end itself by the signal, and a shell says 130 of both.
+    assert mutants_command.returncode in (130, -signal.SIGINT)
+    assert said.endswith("mlm-spec: interrupted\n")
+    assert "Traceback" not in said
+    wait_until_dead(mutants_command.pid)
+
+
+def test_a_command_that_is_killed_leaves_nothing(mutants_command: subprocess.Popen[str]) -> None:
+    assert mutants_command.stderr is not None
+    assert "killed" in mutants_command.stderr.readline()  # the workers are at work
+    mutants_command.kill()
+    wait_until_dead(mutants_command.pid)
+
+
+def wait_until_dead(group: int) -> None:
+    deadline = time.monotonic() + 10
+    while any_alive(group):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def any_alive(group: int) -> bool:
+    """Whether a process of the group lives, and is more than an entry of a table (Linux)."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its, *_ = status.read_text().rpartition(")")[2].split()
+            if int(its) == group and state != "Z":
+                return True
+    return False

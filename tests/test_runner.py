@@ -346,6 +346,24 @@ def test_a_value_that_is_nan_is_never_within_a_bound() -> None:
     context.within("x", np.array([1.0]), np.array([1.0]), np.array([0.0]))
 
 
+@pytest.mark.parametrize(
+    ("observed", "said"),
+    [
+        (np.nan, "x is nan, should be a number: the target's answer that it should agree with"),
+        (-0.5, "x is -0.5, and the target's answer that it should agree with is nan, not a number"),
+    ],
+)
+def test_what_should_agree_with_nan_is_told_that_nan_is_no_number(
+    observed: float, said: str
+) -> None:
+    context = Context(None, None, frozenset(), None)  # type: ignore[arg-type]  # not called here
+    with pytest.raises(Violation, match=f"^{said}"):
+        context.within("x", np.array(observed), np.array(np.nan), 1.0)
+    if observed == observed:  # that two answers agree is one fact, that they are numbers another
+        with pytest.raises(Violation, match=f"^{said}$"):
+            context.equal("x", np.array(observed), np.array(np.nan))
+
+
 def test_the_registry_is_the_checks_and_nothing_twice() -> None:
     assert check_module.CHECKS is CHECKS
     names = [c.id for c in CHECKS]

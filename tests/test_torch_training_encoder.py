@@ -1,4 +1,4 @@
-"""The PyTorch encoder: values, gradients and dropout, against a formula written the long way."""
+"""The PyTorch encoder: values and gradients within their balls, and dropout word by word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import mlm_torch
 import numpy as np
 import pytest
 import torch
+from mlm_conformance.training import Objective, evaluated, objective
 from mlm_torch import dropout
 from mlm_torch.encoder import MaskedLanguageModel, layout_of
 from mlm_torch.port import as_tensor
@@ -22,8 +23,8 @@ from torch_training_cases import (
     split_rows,
     unpacked,
 )
-from torch_training_formula import dense, kept, relative_bound
 
+import mlm_spec
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
 
@@ -34,8 +35,38 @@ def tensors_of(batch: dict[str, np.ndarray]) -> TrainingBatch:
     return TrainingBatch(**{name: as_tensor(name, x) for name, x in batch.items()})
 
 
+def outside(found: dict[str, Any], truth: Objective) -> list[str]:
+    """What lies outside its ball: the sum, the count, or a gradient by name."""
+    balls = {"sum": truth.sum, **truth.gradients}
+    seen = {"sum": found["sum"], **found["gradients"]}
+    assert sorted(seen) == sorted(balls)
+    wrong = [n for n, b in balls.items() if (np.abs(seen[n] - b.value) > b.radius).any()]
+    return [*wrong, *(["count"] if found["count"] != truth.count else [])]
+
+
 def run_of(seed: int, update: int) -> torch.Tensor:
     return dropout.run_key(mlm_torch.make_key(seed, 0)[:2], torch.tensor(update))
+
+
+def kept(
+    update: int,
+    site: int,
+    layer: int,
+    batch: dict[str, np.ndarray],
+    row: int,
+    column: int,
+    channels: Any,
+    p: Any,
+) -> np.ndarray:
+    """Which channels of a position are kept, from the reference's Threefry."""
+    seed, tag = TRAINING["seed"], 0x4D4C4D00 ^ 3
+    run = [seed % 2**32, seed >> 32, update, 0]
+    key = mlm_spec.threefry4x32(run, [site, tag, layer, 0]).tolist()
+    low, high = (int(word) for word in batch["sequence_id"][row, column])
+    place = int(batch["position"][row, column])
+    drawn = [mlm_spec.threefry4x32(key, [place, c // 4, low, high])[c % 4] for c in channels]
+    limit = -(-((1 - Fraction(p)) * 2**32) // 1)
+    return np.array([int(word) < limit for word in drawn])
 
 
 @pytest.mark.parametrize(
@@ -49,46 +80,31 @@ def run_of(seed: int, update: int) -> torch.Tensor:
     ],
     ids=["dropout", "fused", "none dropped", "no layer", "a width not a multiple of four"],
 )
-def test_sum_count_and_every_gradient_are_those_of_the_formula(given: dict[str, Any]) -> None:
+def test_sum_count_and_every_gradient_are_within_their_balls(given: dict[str, Any]) -> None:
     parameters, batches = parameters_of(given), [batch_of(1), batch_of(2, rows=2)]
-    session = session_of(given, parameters)
-    got, plain = session.gradients(batches), session.evaluate(batches)
-    for found, update in ((got, 1), (plain, None)):
-        want = dense(given, parameters, batches, update)
-        bound = relative_bound(given, 70)
-        assert abs(found["sum"] - want.sum) <= bound * abs(want.sum)
-        assert found["count"] == want.count
-    want = dense(given, parameters, batches, 1)
-    assert sorted(got["gradients"]) == sorted(want.gradients)
-    for name, gradient in got["gradients"].items():
-        error = np.abs(gradient - want.gradients[name])
-        assert (error <= bound * want.magnitudes[name]).all(), name
+    session, config = session_of(given, parameters), EncoderConfig.from_mapping(given)
+    plain, want = session.evaluate(batches), evaluated(config, parameters, batches)
+    assert abs(plain["sum"] - want.sum.value) <= want.sum.radius
+    assert plain["count"] == want.count
+    truth = objective(config, parameters, batches, TRAINING["seed"], 1)
+    assert outside(session.gradients(batches), truth) == []
 
 
-def test_the_bound_notices_a_layer_norm_with_another_epsilon() -> None:
+def test_the_balls_notice_a_layer_norm_with_another_epsilon() -> None:
     parameters, batches = parameters_of(NO_DROPOUT), [batch_of(1)]
     other = NO_DROPOUT | {"layer_norm_eps": 1e-5}
-    got = session_of(other, parameters).gradients(batches)["gradients"]
-    want, bound = dense(NO_DROPOUT, parameters, batches, None), relative_bound(NO_DROPOUT, 42)
-    outside = [
-        name
-        for name, gradient in got.items()
-        if (np.abs(gradient - want.gradients[name]) > bound * want.magnitudes[name]).any()
-    ]
-    assert len(outside) > 20
+    got, config = session_of(other, parameters).gradients(batches), NO_DROPOUT
+    truth = objective(EncoderConfig.from_mapping(config), parameters, batches, TRAINING["seed"], 1)
+    assert len(outside(got, truth)) > 20
 
 
 @pytest.mark.parametrize("cut", [split_rows, unpacked])
 def test_micro_batches_and_packing_change_nothing(cut: Any) -> None:
     parameters, batch = parameters_of(), batch_of(5)
-    session = session_of(ENCODER, parameters)
-    whole, parts = session.gradients([batch]), session.gradients(cut(batch)[::-1])
-    want, bound = dense(ENCODER, parameters, [batch], 1), 2 * relative_bound(ENCODER, 42)
-    assert whole["count"] == parts["count"]
-    assert abs(whole["sum"] - parts["sum"]) <= bound * abs(want.sum)
-    for name, gradient in whole["gradients"].items():
-        error = np.abs(gradient - parts["gradients"][name])
-        assert (error <= bound * want.magnitudes[name]).all(), name
+    session, config = session_of(ENCODER, parameters), EncoderConfig.from_mapping(ENCODER)
+    truth = objective(config, parameters, [batch], TRAINING["seed"], 1)
+    assert outside(session.gradients([batch]), truth) == []
+    assert outside(session.gradients(cut(batch)[::-1]), truth) == []
 
 
 def test_what_padding_holds_changes_no_value_and_no_gradient() -> None:

@@ -222,8 +222,11 @@ def test_too_little_room_changes_nothing_and_the_session_makes_more() -> None:
     assert int(report.update) == 0
     assert all(torch.equal(a, b) for a, b in zip(before, updater.model.parameters(), strict=True))
 
-    session, rooms = session_of(), iter([1, 2, 30])
-    place = session._place
-    session._place = lambda given: place(given)._replace(capacity=next(rooms))
-    assert session.step([batch_of(1)]) == session_of().step([batch_of(1)])
-    assert next(rooms, None) is None
+    def roomy(*rooms: int) -> Any:
+        session, left = session_of(), iter(rooms)
+        place = session._place
+        session._place = lambda given: place(given)._replace(capacity=next(left))
+        return session
+
+    # In the same room at last: how threads cut a sum depends on its shape.
+    assert roomy(1, 2, 30).step([batch_of(1)]) == roomy(30).step([batch_of(1)])

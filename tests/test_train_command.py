@@ -125,6 +125,25 @@ def test_a_file_in_place_of_the_folder_is_refused(
     assert "is a file; expected a folder" in said_of(capsys, *small_command(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("text.txt", "--out {}/text.txt is a file; expected a folder"),
+        ("text.txt/a/b", "--out {0}/text.txt/a/b cannot be made: {0}/text.txt: Not a directory"),
+        ("/proc/run", "--out /proc/run cannot be made: /proc: "),
+        ("/proc/self/task", "--out /proc/self/task cannot be written to: /proc/self/task: "),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused_before_any_work(
+    out: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    made_text(tmp_path)
+    monkeypatch.setattr("mlm_conformance.train.command.resolve", pytest.fail)
+    said = said_of(capsys, *small_command(tmp_path, "--out", str(tmp_path / out)))
+    assert message.format(tmp_path) in said
+
+
 def test_what_a_broken_preparation_left_is_replaced(tmp_path: Path) -> None:
     for name in ("store", ".store.abc"):
         (tmp_path / "run" / name).mkdir(parents=True)

@@ -71,9 +71,21 @@ def test_the_same_text_gives_the_same_vocabulary_in_every_process(tmp_path: Path
     assert len(found) == 1
 
 
-def test_a_vocabulary_without_room_for_characters_is_refused() -> None:
-    with pytest.raises(BadCallError, match=r"--vocabulary is 6; expected at least \d+ for this"):
-        train_vocabulary(["some text"], 6)
+@pytest.mark.parametrize(("text", "least"), [("a", 8), ("some text", 10)])
+def test_a_vocabulary_without_room_for_characters_is_refused(text: str, least: int) -> None:
+    for size in range(1, least):
+        said = f"--vocabulary is {size}; expected at least {least} for this"
+        with pytest.raises(BadCallError, match=said):
+            train_vocabulary([text], size)
+    train_vocabulary([text], least)
+
+
+def test_nothing_to_train_a_vocabulary_on_is_no_fault_of_its_size(tmp_path: Path) -> None:
+    with pytest.raises(BadCallError, match="no characters but white space; expected words"):
+        train_vocabulary([" \n"], 2048)
+    said = "one document, short.txt#0, and the last is held out; expected two or more"
+    with pytest.raises(BadCallError, match=said):
+        build_store(tmp_path / "store", [Document("short.txt#0", "A few words.")], 2048, LENGTH)
 
 
 def test_the_vocabulary_knows_nothing_of_what_is_held_out(tmp_path: Path) -> None:

@@ -30,10 +30,6 @@ __all__ = [
 
 Arrays = Mapping[str, np.ndarray]
 
-# How threads cut a product depends on its shape.  With one, a sum has one order at any room, and
-# what these tests compare differs by the last sum of an entry, which is what their bounds count.
-torch.set_num_threads(1)
-
 ENCODER: dict[str, Any] = {
     "vocab_size": 53,
     "hidden_size": 12,

@@ -182,7 +182,10 @@ class Context:
             label = f"{what}[{', '.join(map(str, first))}]" if first else what
             count = int(differs.sum())
             more = f" ({count} of {differs.size} differ)" if count > 1 else ""
-            raise Violation(f"{label} is {seen[first]}, should be {want[first]}{more}", what)
+            said = f"is {seen[first]}, should be {want[first]}"
+            if want[first] != want[first]:
+                said = _no_number_to_agree_with(f"{seen[first]}")
+            raise Violation(f"{label} {said}{more}", what)
 
     def within(
         self,
@@ -215,11 +218,10 @@ class Context:
         self._keep(Worst(*found, what, self.case, self.recipe))
         if not ratio[at] <= 1.0:
             where = f"[{', '.join(str(int(i)) for i in at)}]" if at else ""
-            raise Violation(
-                f"{what}{where} is {_told_apart(seen[at], want[at])} ± {limit[at]:.3g}"
-                f" [{self.case}, {kind}]",
-                what,
-            )
+            said = f"is {_told_apart(seen[at], want[at])} ± {limit[at]:.3g}"
+            if np.isnan(want[at]):
+                said = _no_number_to_agree_with(f"{seen[at]:.9g}")
+            raise Violation(f"{what}{where} {said} [{self.case}, {kind}]", what)
         if not np.isfinite(limit).all():
             raise Unmeasurable(
                 f"nothing can be certified about {what} [{self.case}, {kind}]: so many additions "
@@ -230,6 +232,15 @@ class Context:
         self.case_ratio = max(self.case_ratio, worst.ratio)
         if self.worst is None or worst.ratio > self.worst.ratio:
             self.worst = worst
+
+
+def _no_number_to_agree_with(seen: str) -> str:
+    """What is wanted is NaN only where it is another answer of the target's own."""
+    if seen == "nan":
+        return (
+            "is nan, should be a number: the target's answer that it should agree with is nan too"
+        )
+    return f"is {seen}, and the target's answer that it should agree with is nan, not a number"
 
 
 def _told_apart(seen: float, want: float) -> str:

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlm_spec
 from mlm_conformance import text_commands
@@ -83,7 +84,9 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("--profile", choices=tuple(PROFILES), default="ci", help="default: ci")
     _add_only(check, "ID", "this requirement, or all that begin so (MLM-LIK); repeatable")
     for form in ("json", "junit", "html"):
-        check.add_argument(f"--{form}", metavar="F", help=f"write the report as {form} to F")
+        check.add_argument(
+            f"--{form}", metavar="F", type=_file, help=f"write the report as {form} to F"
+        )
     check.add_argument("--seed", metavar="N", type=_seed, help="default: 0 (nightly: random)")
     say = "so many processes, each with a target of its own; default: 1"
     check.add_argument(
@@ -124,7 +127,9 @@ def _add_text(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_field(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     field = commands.add_parser("field", help="check implementations that people already use")
     for form in ("json", "markdown"):
-        field.add_argument(f"--{form}", metavar="F", help=f"write the results as {form} to F")
+        field.add_argument(
+            f"--{form}", metavar="F", type=_file, help=f"write the results as {form} to F"
+        )
     _add_only(field, "NAME", "only this implementation; repeatable")
     field.set_defaults(command=_field)
 
@@ -134,7 +139,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify = commands.add_parser("verify-reference", help=say, allow_abbrev=False)
     verify.add_argument("--profile", choices=("ci", "nightly"), default="ci", help="default: ci")
     verify.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
-    verify.add_argument("--json", metavar="F", help="write the results as json to F")
+    verify.add_argument("--json", metavar="F", type=_file, help="write the results as json to F")
     verify.set_defaults(command=_verify)
 
 
@@ -142,7 +147,9 @@ def _add_detection(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     say = "wrong log-likelihoods that the suite rejects, and correct ones that it passes"
     detection = commands.add_parser("detection", help=say, allow_abbrev=False)
     for form in ("json", "markdown"):
-        detection.add_argument(f"--{form}", metavar="F", help=f"write the results as {form} to F")
+        detection.add_argument(
+            f"--{form}", metavar="F", type=_file, help=f"write the results as {form} to F"
+        )
     detection.set_defaults(command=_detection)
 
 
@@ -153,7 +160,7 @@ def _add_soak(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     soak.add_argument("--first", metavar="N", type=_seed, default=0, help="the first; default: 0")
     soak.add_argument("--profile", choices=tuple(PROFILES), default="ci", help="default: ci")
     soak.add_argument("-n", dest="workers", metavar="WORKERS", type=_positive, default=2)
-    soak.add_argument("--json", metavar="F", help="write the results as json to F")
+    soak.add_argument("--json", metavar="F", type=_file, help="write the results as json to F")
     soak.set_defaults(command=_soak)
 
 
@@ -170,7 +177,9 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     around = "also a smaller set of mutants around this backend; repeatable"
     mutants.add_argument("--around", metavar="BACKEND", action="append", default=[], help=around)
     for form in ("json", "markdown"):
-        mutants.add_argument(f"--{form}", metavar="F", help=f"write the matrix as {form} to F")
+        mutants.add_argument(
+            f"--{form}", metavar="F", type=_file, help=f"write the matrix as {form} to F"
+        )
     mutants.set_defaults(command=_mutants)
 
 
@@ -178,16 +187,32 @@ def _add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     say = "which known masker a masker behaves like"
     found = commands.add_parser("identify", help=say, allow_abbrev=False)
     found.add_argument("target", metavar="TARGET", help="a backend's name, or module:attribute")
+    found.add_argument("--device", metavar="D", default="cpu", help="default: cpu")
     found.add_argument("--seed", metavar="N", type=_seed, default=0, help="default: 0")
-    found.add_argument("--json", metavar="F", help="write the answer as json to F")
+    found.add_argument("--json", metavar="F", type=_file, help="write the answer as json to F")
     _add_in_process(found)
     found.add_argument("--time-limit", metavar="S", type=_seconds, help="seconds for one call")
     found.set_defaults(command=_identify)
 
 
 def _add_only(command: argparse.ArgumentParser, metavar: str, help: str) -> None:
-    # "extend" with one or more: `--only A B` and `--only A --only B` are the same.
-    command.add_argument("--only", metavar=metavar, action="extend", nargs="+", help=help)
+    command.add_argument("--only", metavar=metavar, action=_Only, nargs="+", help=help)
+
+
+class _Only(argparse.Action):
+    """One or more: ``--only A B`` and ``--only A --only B`` are the same."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, given: Any, *_: Any
+    ) -> None:
+        *ids, last = given
+        if getattr(options, "target", "") is None and not last.upper().startswith("MLM-"):
+            rest = f" --only {' '.join(ids)}" if ids else ""
+            parser.error(
+                f"argument --only: {last!r} is no id such as MLM-LIK-3; the target comes before "
+                f"--only: {parser.prog} {last}{rest}"
+            )
+        options.only = [*(options.only or ()), *given]
 
 
 def _add_in_process(command: argparse.ArgumentParser) -> None:
@@ -299,6 +324,12 @@ def _require_extra(command: str, extra: str = "conformance", names: Sequence[str
 def _say(text: str) -> int:
     print(text, flush=True)
     return 0
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path; expected that of a file to write")
+    return text
 
 
 def _seed(text: str) -> int:

@@ -181,7 +181,7 @@ class TargetProcess:
             child = self._child or self._start()
             reply = child.exchange(frame, limit)
         except TimeoutError:
-            text = f"gave no answer within {limit:g} s"
+            text = f"gave no answer within {self._told(limit)}"
             return self._lose("timed_out", text, time.monotonic() - started)
         except ChildEndedError as error:
             return self._lose("died", str(error), time.monotonic() - started)
@@ -228,11 +228,17 @@ class TargetProcess:
         try:
             reply = child.exchange(request, self._first_limit)
         except (TimeoutError, ChildEndedError, WireError) as error:
-            what = str(error) or f"gave no answer within {self._first_limit:g} s"
+            what = str(error) or f"gave no answer within {self._told(self._first_limit)}"
             child.end()
             message = f"the target {self._name} does not answer hello: {what}"
             raise TargetError(message, child.printed()) from None
         return read_hello(self._name, reply)
+
+    def _told(self, limit: float) -> str:
+        """A limit in words; whoever set the time limit finds it there."""
+        if limit == self._limit:
+            return f"{limit:g} s"
+        return f"{limit:g} s (the time limit is {self._limit:g} s, and longer for what comes first)"
 
     def _lose(self, kind: Kind, text: str, seconds: float) -> Answer:
         """Give the process up; the answer that says why."""

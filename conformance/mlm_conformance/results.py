@@ -137,7 +137,8 @@ class CheckResult:
     reproduction : lines that show the failure again, or None.
     consequence_of : the id of the requirement whose failure explains this one, or None.
     what : the quantity in which a failure was seen, such as ``"inputs"``; "" where it was none.
-    sensitivities : what its tests of counts can see, where it has such.
+    sensitivities : what its tests of counts can see, where it has such; of a failure, those that
+        ran before it and the one that it is.
 
     Raises
     ------

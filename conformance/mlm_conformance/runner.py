@@ -221,7 +221,7 @@ def run_check(session: Session, check: Check) -> CheckResult:
 def _judged(trial: Trial) -> _Verdict:
     try:
         trial.run()
-        sensitivities = tuple(dict.fromkeys(trial.sensitivities))
+        sensitivities = tuple(trial.sensitivities)
     except Unmeasurable as error:
         return _Verdict(Outcome.NOT_RUN, str(error))
     except NotClaimed as error:
@@ -256,7 +256,14 @@ def _failure(trial: Trial, error: Violation) -> _Verdict:
             message = f"{message} (its failure file is lost: {lost})"
     trial.violates(case)  # its last call is the one to show
     hint = reproduction(session.name, session.device, trial.last_call)
-    return _Verdict(Outcome.FAIL, message, error.what, kept, hint)
+    return _Verdict(Outcome.FAIL, message, error.what, kept, hint, _sensitivities(trial))
+
+
+def _sensitivities(trial: Trial) -> tuple[Sensitivity, ...]:
+    try:
+        return tuple(trial.sensitivities)
+    except Exception:  # of counts that no right target gives: the verdict stands without them
+        return ()
 
 
 def refusal_of(session: Session, check: Check) -> tuple[Outcome, str] | None:

@@ -7,10 +7,8 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
-from multiprocessing import get_context
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +16,7 @@ from rich.table import Table
 
 from mlm_conformance.failure import FAILURES
 from mlm_conformance.outcomes import Outcome
-from mlm_conformance.pools import ending
+from mlm_conformance.pools import side_by_side
 from mlm_conformance.reports.files import write_atomically
 from mlm_conformance.resolve import GROUP
 from mlm_conformance.runner import run as check
@@ -103,10 +101,9 @@ def soak(
 ) -> list[Soaked]:
     """Each seed on one variant, in turn; ``say`` gets each result and how many there are."""
     found: list[Soaked] = []
-    # A framework that has threads must not be forked.
-    with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
-        running = [pool.submit(one, variants[s % len(variants)], s, profile) for s in seeds]
-        for future in as_completed(running):
+    calls = [(variants[s % len(variants)], s, profile) for s in seeds]
+    with side_by_side(workers, one, calls) as running:
+        for future in running:
             found.append(future.result())
             say(len(found), found[-1])
     return sorted(found, key=lambda result: result.seed)

@@ -41,7 +41,7 @@ class Trial:
     @property
     def sensitivities(self) -> list[Sensitivity]:
         """What its tests can see, worked out now."""
-        return [test for tests in self._context.sensed for test in tests()]
+        return list(dict.fromkeys(test for tests in self._context.sensed for test in tests()))
 
     @property
     def worst(self) -> Worst | None:

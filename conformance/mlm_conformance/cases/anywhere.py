@@ -63,6 +63,8 @@ _LONG = ((2**15 + 1, 2**16), (110_000, 250_002))
 _FILLED = (0, 4, 7)  # rooms whose cases, after the first of all, have as many entries as fit
 _MOST_ENTRIES, _MOST_SELECTED = 2**16, 2**15
 _MANY_SELECTED = 2**8
+#: Powers of ten of the largest weight.
+LIGHT, ANY_WEIGHT = (-6, -3), (-6, 1)
 _LOSS_SCALES = (3, 4.47)  # as large as leaves the gradient of a logit in the range of float16
 _FEWEST = 3  # ids, with which more than 2¹⁴ positions fit
 #: Of thousands of positions so many differ; which is where is drawn, so no period is one of theirs.
@@ -166,13 +168,13 @@ def _in_the_upper_half(logits: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray
 
 
 def some_weights(
-    rng: np.random.Generator, shape: tuple[int, ...], heavy: tuple[float, float] | None
+    rng: np.random.Generator, shape: tuple[int, ...], largest: tuple[float, float] = ANY_WEIGHT
 ) -> NDArray[Any]:
-    """Light ones from 1e-7 on or heavy ones, of either sign and dtype; zeros, and 1e-41.
+    """Weights of either sign and dtype; zeros, and 1e-41.
 
-    ``heavy``: the largest lies between these powers of ten.
+    ``largest``: the largest lies between these powers of ten.
     """
-    scale = 10 ** rng.uniform(*(heavy or (-6, 1)))
+    scale = 10 ** rng.uniform(*largest)
     weights = rng.choice([-1, 1], size=shape) * rng.uniform(0.1, 1.0, size=shape) * scale
     dtype = rng.choice(["float32", "float64"])
     odd = rng.random(shape)
@@ -222,7 +224,7 @@ class AnywhereScore:
         if vocab >= _LONG[0][0]:
             logits, ids = _in_the_upper_half(logits, ids)
         logits = within_range(logits, dtype).astype(dtype_of(dtype))
-        weights = some_weights(rng, (different,), self._heavy) if weighted else None
+        weights = some_weights(rng, (different,), self._largest) if weighted else None
         at = np.arange(different)
         if different < rows * columns:
             at = rng.integers(different, size=rows * columns)
@@ -236,10 +238,13 @@ class AnywhereScore:
         )
 
     @property
-    def _heavy(self) -> tuple[float, float] | None:
-        """In turns, the other way in narrow logits: so that each size has light and heavy ones."""
-        if (self.number + self.narrow) % 2:
-            return None
+    def _largest(self) -> tuple[float, float]:
+        """In turns, the other way in narrow logits: so that each size has light and heavy ones.
+
+        Those that are not heavy are all below a thousandth in every second room.
+        """
+        if (self.number + self.narrow) % 2 == 0:
+            return LIGHT if self.number // 2 % 2 == 0 else ANY_WEIGHT
         return _LOSS_SCALES if self.narrow else (2, 6)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.cases.anywhere import (
+    ANY_WEIGHT,
     NARROW,
     SIZES,
     WIDE,
@@ -31,7 +32,7 @@ _LAYERS = (
     ((2, 64), (1, 96), (1, 9), (30, 80)),
     ((2, 64), (257, 1100), (1, 9), (1, 9)),
 )
-_LONG_LAYER = ((2**15 + 1, 34_000), (2, 3), (1, 1), (1, 1))  # its entries take more than 16 bits
+_LONG_LAYER = ((2**15 + 1, 34_000), (4, 4), (1, 1), (1, 1))  # its entries take more than 16 bits
 _LONG_ONE, _EQUAL = 1, 6  # of eight layers
 _EQUAL_LAYER = ((2, 8), (1, 8), (1025, 1400), (1, 1))
 _MOST_PRODUCTS = 2**20  # of hidden units and weights, in a layer
@@ -68,7 +69,7 @@ class AnywhereHead:
             bias.astype(kind) if self.biased else None,
             self._targets(rng, vocab, shape).astype(int_dtype(rng)),
             some_selected(rng, (shape[0], shape[1]), vocab),
-            some_weights(rng, (shape[0], shape[1]), (2, 3) if self.number % 2 else None),
+            some_weights(rng, (shape[0], shape[1]), (2, 3) if self.number % 2 else ANY_WEIGHT),
             salt=self.number,
             about="sizes from anywhere",
         )

@@ -31,7 +31,7 @@ _STYLES = {"fits": "green", "not distinguishable": "green", "excluded": "dim"}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Identify a target; 0 something fits, 1 nothing does, 3 its framework is missing.
+    """Identify a target; 0 something fits, 1 nothing does, 3 its framework or device is missing.
 
     Raises
     ------
@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
         hello, found = examine(
             options.target,
             options.seed,
+            options.device,
             in_process=options.in_process,
             time_limit=options.time_limit,
         )
@@ -55,13 +56,18 @@ def run(options: argparse.Namespace) -> int:
         raise BadCallError(str(error)) from error
     _show(found, options.target, Console())
     if options.json is not None:
-        record = to_json(found, options.target, options.seed, hello)
+        record = to_json(found, options.target, options.seed, hello, options.device)
         write_atomically(options.json, json.dumps(record, indent=1, allow_nan=False) + "\n")
     return 0 if found.fitting else 1
 
 
 def examine(
-    name: str, seed: int = 0, *, in_process: bool = False, time_limit: float | None = None
+    name: str,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    in_process: bool = False,
+    time_limit: float | None = None,
 ) -> tuple[Hello, Identification]:
     """Start a target, show it the probes, and decide.
 
@@ -70,7 +76,7 @@ def examine(
     FrameworkMissing, DeviceMissing, TargetError : there is nothing to identify.
     """
     limit = time_limit or 60.0
-    target = open_target(name, in_process=in_process, limit=limit, first_limit=2 * limit)
+    target = open_target(name, device, in_process=in_process, limit=limit, first_limit=2 * limit)
     try:
         hello = target.hello()
         seen, remarks = observe(target, seed)
@@ -144,12 +150,15 @@ def _evidence(verdict: Verdict) -> str:
     return f"{feature} ≠ {verdict.dialect.facts[feature]}: {event}{more}"
 
 
-def to_json(found: Identification, target: str, seed: int, hello: Hello) -> dict[str, Any]:
+def to_json(
+    found: Identification, target: str, seed: int, hello: Hello, device: str = "cpu"
+) -> dict[str, Any]:
     """All of it as plain data."""
     return {
         "format": FORMAT,
         "spec_version": SPEC_VERSION,
         "target": target,
+        "device": device,
         "versions": dict(hello.versions),
         "python": hello.python,
         "platform": hello.platform,

@@ -122,15 +122,15 @@ class FieldReport:
 
     @property
     def exit_status(self) -> int:
-        """0 a verdict on each, 2 an error, 3 one or more not run, 130 interrupted.
+        """0 all conform, 1 one fails, 2 an error, 3 one or more not run, 130 interrupted.
 
-        In the accuracy league a row of the table is the verdict.
-
-        A failing implementation is a finding, the very thing that the command is for, so it is
-        no failure of the command.  A missing one is never passed over.
+        As of a check: a failure is hidden by nothing that broke or is missing, and what is
+        missing is never passed over.  In the accuracy league a row of the table is the verdict.
         """
         if self.interrupted:
             return EXIT_INTERRUPTED
+        if any(result.count(Outcome.FAIL) for result in self.results):
+            return 1
         verdicts = {result.verdict for result in self.results}
         entries = () if self.accuracy is None else self.accuracy.entries
         if Verdict.ERROR in verdicts or any(entry.broken for entry in entries):

@@ -50,9 +50,9 @@ def run_field(
 
     Returns
     -------
-    The exit status: 0 where each has a verdict, whatever it is, since findings in other people's
-    code are the result and not a failure; 2 where the suite or an adapter broke; 3 where an
-    implementation is missing or was not run; 130 after Ctrl-C.
+    The exit status: 0 where each conforms; 1 where one fails a requirement, whatever became of
+    the others; 2 where the suite or an adapter broke; 3 where an implementation is missing or was
+    not run; 130 after Ctrl-C.
 
     Raises
     ------

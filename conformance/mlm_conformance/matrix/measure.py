@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 from mlm_conformance.check import Check, NotClaimed, Unmeasurable, Violation
@@ -17,7 +15,7 @@ from mlm_conformance.divergence import mark_consequences
 from mlm_conformance.mutants.library import MUTANTS, Mutant
 from mlm_conformance.oracle import Oracle, reference_oracle, remembering
 from mlm_conformance.outcomes import Outcome
-from mlm_conformance.pools import ending
+from mlm_conformance.pools import side_by_side
 from mlm_conformance.profiles import PROFILES
 from mlm_conformance.results import CheckResult
 from mlm_conformance.runner import open_session, plan, refusal_of, with_texts
@@ -76,6 +74,7 @@ class Fate:
     first : the id of the first divergence, or None.
     broken : checks that ended in an error, each with why; there should be none.
     seconds : time taken by all.
+    missed : its ports on which the check that is there to catch it did not.
     """
 
     mutant: str
@@ -84,6 +83,7 @@ class Fate:
     first: str | None
     broken: tuple[str, ...]
     seconds: float
+    missed: tuple[str, ...] = ()
 
     @property
     def is_killed(self) -> bool:
@@ -114,9 +114,9 @@ def measure(
     say : gets each fate, and how many there are.
     """
     found: dict[str, Fate] = {}
-    with ending(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))) as pool:
-        # A process meets the same cases again and again, and remembers what is right for them.
-        for done in as_completed([pool.submit(fate, mutant, profile, own) for mutant in mutants]):
+    # A process meets the same cases again and again, and remembers what is right for them.
+    with side_by_side(workers, fate, [(mutant, profile, own) for mutant in mutants]) as running:
+        for done in running:
             one = done.result()
             found[one.mutant] = one
             say(len(found), one)
@@ -149,7 +149,18 @@ def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> 
     ]
     _, first = mark_consequences(with_texts(results))
     seconds = round(time.perf_counter() - clock, 4)
-    return Fate(mutant.name, mutant.requirement, tuple(kills), first, tuple(broken), seconds)
+    missed = tuple(_missed(mutant, results.get(mutant.requirement, [])))
+    about = (mutant.name, mutant.requirement, tuple(kills), first, tuple(broken))
+    return Fate(*about, seconds, missed)
+
+
+def _missed(mutant: Mutant, own: Sequence[CheckResult]) -> Iterator[str]:
+    """The ports on which none of the checks that are meant has failed."""
+    for port in mutant.ports:
+        name = None if mutant.check is None else mutant.check.format(port)
+        meant = [r for r in own if r.port == port and name in (None, r.name)]
+        if Outcome.FAIL not in {result.outcome for result in meant}:
+            yield port
 
 
 def _kill(failed: CheckResult) -> Kill:

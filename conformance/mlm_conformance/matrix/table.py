@@ -10,7 +10,7 @@ from typing import Any
 
 from mlm_conformance.divergence import stage_of
 from mlm_conformance.matrix.measure import Fate, Kill
-from mlm_conformance.matrix.reasons import NEVER_FIRST
+from mlm_conformance.matrix.reasons import NEVER_ALONE, NEVER_FIRST
 from mlm_conformance.mutants.library import MUTANTS
 from mlm_conformance.outcomes import BadCallError
 from mlm_spec import text
@@ -92,6 +92,12 @@ class Matrix:
         return [id for id in _requirements() if id not in first]
 
     @property
+    def never_alone(self) -> list[str]:
+        """Requirements that are the only one to reject no mutant that breaks them."""
+        alone = {fate.requirement for fate in self.fates if fate.is_killed_alone}
+        return [id for id in _requirements() if id not in alone]
+
+    @property
     def faults(self) -> list[str]:
         """Why the matrix is not good enough; empty where it is."""
         if not self.fates:
@@ -103,8 +109,17 @@ class Matrix:
             *(f"{fate.mutant}: {why}" for fate in self.fates for why in fate.broken),
             *(f"{fate.mutant} is killed by a drawn case only" for fate in self.by_luck),
             *self.accidents,
-            *([] if self.own else self._faults_of_order()),
+            *self._unexpected(),
+            *([] if self.own else (*self._faults_of_order(), *self._faults_of_company())),
         ]
+
+    def _unexpected(self) -> Iterator[str]:
+        """What this profile is to catch, by the check that is there for it, and does not."""
+        for fate in self.fates:
+            known = _MUTANTS.get(fate.mutant)
+            if known is not None and known.profile in (self.profile, "quick"):
+                for port in fate.missed:
+                    yield f"{fate.mutant}: the check that is there for it misses it on {port}"
 
     def _faults_of_order(self) -> Iterator[str]:
         placed = 1.0 - len(self.misplaced) / max(1, len(self.rejected))
@@ -116,6 +131,14 @@ class Matrix:
         for id in NEVER_FIRST:
             if id not in self.never_first:
                 yield f"{id}: the first divergence of a mutant, and a reason why of none"
+
+    def _faults_of_company(self) -> Iterator[str]:
+        for id in self.never_alone:
+            if id not in NEVER_ALONE:
+                yield f"{id}: rejects no mutant alone, and no reason"
+        for id in NEVER_ALONE:
+            if id not in self.never_alone:
+                yield f"{id}: rejects a mutant alone, and a reason why none"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -142,7 +165,8 @@ def _is_placed(fate: Fate) -> bool:
 
 def _fate(data: Mapping[str, Any]) -> Fate:
     kills = tuple(Kill(**kill) for kill in data["kills"])
-    return Fate(**{**data, "kills": kills, "broken": tuple(data["broken"])})
+    tuples = {name: tuple(data.get(name, ())) for name in ("broken", "missed")}
+    return Fate(**{**data, "kills": kills, **tuples})
 
 
 def _requirements() -> list[str]:
@@ -194,6 +218,12 @@ For each MUST there is a mutant of which it is the first divergence, with these 
 
 {never_first}
 
+## Requirements that never reject a mutant alone
+
+For each MUST there is a mutant that no other requirement rejects, with these exceptions.
+
+{never_alone}
+
 ## Where the first divergence is said to be in another stage
 
 The stages are words, selection, replacement, likelihood, sum, gradient, nothing selected, refusal.
@@ -214,7 +244,6 @@ after it.
 def markdown(matrices: Sequence[Matrix]) -> str:
     """The page; the last matrix of all requirements is the one shown in full."""
     last = [matrix for matrix in matrices if not matrix.own][-1]
-    never = [f"- {id}: {NEVER_FIRST.get(id, 'NO REASON')}" for id in last.never_first]
     misplaced = [
         f"- `{fate.mutant}` breaks {fate.requirement} ({stage_of(fate.requirement)}); "
         f"{fate.first} ({stage_of(fate.first or fate.requirement)}) is named"
@@ -224,10 +253,15 @@ def markdown(matrices: Sequence[Matrix]) -> str:
         summary="\n".join(map(_said, matrices)),
         profile=last.profile,
         rows="\n".join(_row(last, id) for id in _requirements()),
-        never_first="\n".join(never) or "None.",
+        never_first=_exceptions(last.never_first, NEVER_FIRST),
+        never_alone=_exceptions(last.never_alone, NEVER_ALONE),
         misplaced="\n".join(misplaced) or "Nowhere.",
         mutants="\n".join(map(_mutant_row, last.fates)),
     )
+
+
+def _exceptions(ids: Sequence[str], reasons: Mapping[str, str]) -> str:
+    return "\n".join(f"- {id}: {reasons.get(id, 'NO REASON')}" for id in ids) or "None."
 
 
 def _mutant_row(fate: Fate) -> str:

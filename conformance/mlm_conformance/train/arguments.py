@@ -35,6 +35,7 @@ def add_train(
     train.add_argument(
         "--out",
         metavar="DIR",
+        type=_folder,
         default="mlm-spec-run",
         help="the run's folder; default: mlm-spec-run",
     )
@@ -68,6 +69,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=_PRECISIONS, help="default: float32")
     group.add_argument("--masking", choices=_MASKING, help="default: bert")
     group.add_argument("--seed", metavar="N", type=_seed, help="default: 0")
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected the path of a folder")
+    return text
 
 
 def _positive(text: str) -> int:

@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     BadCallError : a bad call, or a backend that cannot be used.
     MlmSpecError : a checkpoint that cannot be read or written, and what a backend refuses.
     """
+    folder = RunFolder(Path(options.out))
+    (folder.recorded if options.resume else folder.require_free)()  # before a framework is loaded
     try:
         backend = resolve(options.backend, options.device)
     except TargetError as error:
@@ -47,7 +49,6 @@ def run(options: argparse.Namespace) -> int:
         return 3
     if not callable(getattr(backend, "session", None)):
         raise BadCallError(f"the target {options.backend} has no method session; expected one")
-    folder = RunFolder(Path(options.out))
     given = {name: getattr(options, name) for name in SETTINGS if hasattr(options, name)}
     given |= {"text": tuple(given["text"])} if "text" in given else {}
     settings, store = (_resumed if options.resume else _new)(folder, given)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlm_conformance.outcomes import BadCallError
 
-__all__ = ["Document", "given_text", "is_held_out", "python_prose"]
+__all__ = ["PIECE", "Document", "given_text", "is_held_out", "python_prose"]
 
 #: A file is cut between paragraphs into documents of at least so many characters.
 PIECE = 4000

@@ -11,6 +11,7 @@ model/                   the model, in the layout of a checkpoint of BERT
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,13 @@ class RunFolder:
     def model(self) -> Path:
         return self.path / "model"
 
-    def begin(self) -> None:
-        """Make the folder for a new run.
+    def require_free(self) -> None:
+        """Refuse what a new run cannot be made in, before the work rather than after it.
 
         Raises
         ------
-        BadCallError : there is a run in it, or something that is none of ours.
+        BadCallError : there is a run in it, or something that is none of ours; or it cannot be
+            made or written to.
         """
         if self.about.exists():
             raise BadCallError(
@@ -69,6 +71,7 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise BadCallError(f"--out {self.path} is a file; expected a folder, or a new name")
+        self._require_room()
         foreign = [p.name for p in self.path.iterdir()] if self.path.exists() else []
         # A run that was ended while it prepared its text leaves that behind, and nothing else.
         foreign = [name for name in foreign if name != "store" and not name.startswith(".store.")]
@@ -76,6 +79,26 @@ class RunFolder:
             raise BadCallError(
                 f"--out {self.path} has {min(foreign)} in it; expected an empty folder, or none"
             )
+
+    def _require_room(self) -> None:
+        """The folder takes files, or else the nearest that is there, in which it would be made."""
+        nearest = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        try:
+            tempfile.TemporaryFile(dir=nearest).close()
+        except OSError as error:
+            what = "made" if nearest != self.path else "written to"
+            raise BadCallError(
+                f"--out {self.path} cannot be {what}: {nearest}: {error.strerror or error}"
+            ) from None
+
+    def begin(self) -> None:
+        """Make the folder for a new run.
+
+        Raises
+        ------
+        BadCallError : as `require_free`.
+        """
+        self.require_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

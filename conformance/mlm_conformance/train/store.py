@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 
 from mlm_conformance.outcomes import BadCallError
 from mlm_conformance.reports.files import write_atomically
-from mlm_conformance.train.documents import Document, is_held_out
+from mlm_conformance.train.documents import PIECE, Document, is_held_out
 from mlm_conformance.train.vocabulary import TOKENIZER, train_vocabulary, write_tokenizer
 
 __all__ = ["TokenStore", "build_store", "open_store", "text_checksum"]
@@ -84,9 +84,15 @@ def build_store(folder: Path, documents: Sequence[Document], size: int, longest:
 
     Raises
     ------
-    BadCallError : too small a vocabulary.
+    BadCallError : no document to train on, or too small a vocabulary.
     """
     seen = [d.text for n, d in enumerate(documents) if not is_held_out(n, len(documents))]
+    if not seen:
+        raise BadCallError(
+            f"the text is one document, {documents[0].name}, and the last is held out; expected "
+            f"two or more: give a second --text, or more of it (one is cut from 2 · {PIECE:,} "
+            "characters on, between paragraphs)"
+        )
     tokenizer = train_vocabulary(seen, size)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,18 @@ def train_vocabulary(texts: Sequence[str], size: int) -> Tokenizer:
 
     Raises
     ------
-    BadCallError : there is no room beside the special tokens for even a few characters.
+    BadCallError : nothing but white space, or no room beside the special tokens for even a few
+        characters.
     """
     normalizer = normalizers.BertNormalizer(lowercase=True)
-    alphabet = _alphabet((normalizer.normalize_str(text) for text in texts), size // 4)
-    inner = [f"##{character}" for character in alphabet]
-    if not alphabet or len(SPECIAL) + 2 * len(alphabet) >= size:
-        needed = len(SPECIAL) + 2 * len(alphabet) + 1
+    characters = _characters(normalizer.normalize_str(text) for text in texts)
+    if not characters:
+        raise BadCallError("the text to train on has no characters but white space; expected words")
+    needed = len(SPECIAL) + 2 * min(len(characters), 2) + 1
+    if size < needed:
         raise BadCallError(f"--vocabulary is {size}; expected at least {needed} for this text")
+    alphabet = characters[: size // 4]
+    inner = [f"##{character}" for character in alphabet]
     draft = _tokenizer({token: n for n, token in enumerate(SPECIAL)}, normalizer)
     trainer = WordPieceTrainer(
         vocab_size=size,
@@ -67,13 +71,12 @@ def train_vocabulary(texts: Sequence[str], size: int) -> Tokenizer:
     return found
 
 
-def _alphabet(texts: Any, most: int) -> list[str]:
-    """The characters that occur most, by number and then by code point."""
+def _characters(texts: Iterable[str]) -> list[str]:
+    """All that occur, those first that occur most, and then by code point."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    ranked = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
-    return ranked[:most]
+    return sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
 
 
 def _tokenizer(vocabulary: Mapping[str, int], normalizer: Any) -> Tokenizer:
