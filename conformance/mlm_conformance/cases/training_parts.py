@@ -52,8 +52,16 @@ def _alike(case: TrainingCase) -> TrainingCase:
 
 
 def _embedded(case: TrainingCase) -> TrainingCase:
-    """No layers, no GELU that matters."""
-    return replace(case, parameters=_without_bias(_linear(case.parameters)))
+    """No GELU that matters, and positions in no order."""
+    rng, places = generator(case.salt, 52), case.config.max_position_embeddings
+
+    def anywhere(batch: Batch) -> Batch:
+        ids = rng.integers(places, size=batch["inputs"].shape).astype(np.int32)
+        return {**batch, "position_ids": ids}
+
+    parameters = _without_bias(_linear(case.parameters))
+    updates = [[anywhere(batch) for batch in u] for u in case.updates]
+    return replace(case, parameters=parameters, updates=updates)
 
 
 def _layered(case: TrainingCase) -> TrainingCase:
@@ -147,9 +155,7 @@ class PartRecipe:
         return replace(case, about=f"{case.about}, {self.part}")
 
 
-def part_recipes(
-    part: str, layers: int, layout: str = "full", split: str = "one"
-) -> tuple[None, tuple[PartRecipe, ...]]:
+def part_recipes(part: str, layers: int) -> tuple[None, tuple[PartRecipe, ...]]:
     """The recipe of a part, in an encoder of no layer or of one."""
-    size = SIZES[:2][layers]
-    return None, (PartRecipe(TrainingRecipe(size, layout, split, "none", 3), part),)
+    base = TrainingRecipe(SIZES[:2][layers], "full", "one", "none", 3)
+    return None, (PartRecipe(base, part),)

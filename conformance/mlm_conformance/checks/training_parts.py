@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.cases.training import SIZES, TrainingCase, training_recipes
-from mlm_conformance.cases.training_batches import in_other_rows, unpacked
+from mlm_conformance.cases.training_batches import in_other_rows, resplit, unpacked
 from mlm_conformance.cases.training_parts import part_recipes
 from mlm_conformance.check import Context
 from mlm_conformance.checks.training_common import equal_shapes, opened, seen_in, truth_of
@@ -111,12 +111,14 @@ def words_have_the_gradients_of_both_uses(context: Context, case: TrainingCase) 
 
 
 def units_go_with_their_sequence(context: Context, case: TrainingCase) -> None:
-    """In other rows, beside other sequences, at other columns: the same units are dropped."""
+    """In other rows and micro-batches, beside other sequences, at other columns: the same units
+    are dropped."""
     batches, rng = case.updates[0], generator(case.salt, 43)
     found = gradients_of(context, case, batches)
     rows = [unpacked(batch) for batch in batches]
     context.saw("moved", sum(len(b["inputs"]) for b in rows))
-    for others in (rows, [in_other_rows(b, rng) for b in reversed(rows)]):
+    mixed = resplit([in_other_rows(batch, rng) for batch in reversed(rows)], 3)
+    for others in (rows, mixed):
         equal_gradients(context, case, found, others)
 
 

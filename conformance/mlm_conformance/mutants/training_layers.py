@@ -42,8 +42,9 @@ def _stored(parts: Parts, stored: Renamed, used: Renamed) -> Parts:
 
     def start(parameters: Any, *about: Any) -> Any:
         state = parts.start(parameters, *about)
-        moments = {n: stored(getattr(state, n)) for n in ("exp_avg", "exp_avg_sq")}
-        return replace(state, parameters=stored(state.parameters), **moments)
+        first, second = stored(state.exp_avg), stored(state.exp_avg_sq)
+        kept = stored(state.parameters)
+        return replace(state, parameters=kept, exp_avg=first, exp_avg_sq=second)
 
     def gradients(parameters: Any, *given: Any, **named: Any) -> Any:
         found = parts.gradients(used(parameters), *given, **named)
@@ -134,7 +135,7 @@ def _layer(parts: Parts, how: Callable[[Any, Map, Map, Map, Map], Any]) -> Parts
         about = (places, units, rounded)
         _, kept = block.layer_forward(parameters, config, layer, hidden, *about)
 
-        def of(part: str) -> Any:
+        def of(part: str) -> tuple[Any, Any]:
             return pair(parameters, f"{layer_name(layer)}{part}")
 
         def attend(x: Any) -> Any:
