@@ -18,6 +18,7 @@ from mlm_conformance.checks import (
     training_checkpoints,
     training_files,
     training_gradients,
+    training_parts,
     training_precision,
     training_relay,
     training_updates,
@@ -34,6 +35,7 @@ from mlm_spec.training.session import session
 
 MODULES = (
     training_gradients,
+    training_parts,
     training_updates,
     training_checkpoints,
     training_files,

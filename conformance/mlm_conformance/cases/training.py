@@ -167,6 +167,9 @@ class _Rows:
         selected = real & (rng.random(shape) < rate)
         selected[tuple(np.argwhere(real)[rng.integers(real.sum())])] = True
         corrupted = selected & (rng.random(shape) < 0.9)
+        # What is predicted and shown as it was: never left to luck, as long as others are not.
+        if selected.sum() > 2:
+            corrupted[tuple(np.argwhere(selected)[-1])] = False
         shown = np.where(corrupted, rng.integers(self.vocab, size=shape), tokens)
         return {
             "inputs": shown.astype(np.int32),

@@ -20,6 +20,7 @@ from mlm_spec.training.config import EncoderConfig
 
 __all__ = [
     "equal_names",
+    "equal_shapes",
     "evaluation_of",
     "mark_of",
     "opened",
@@ -88,6 +89,15 @@ def equal_names(
     missing, unknown = sorted(set(wanted) - set(seen)), sorted(set(seen) - set(wanted))
     context.require(not missing, f"{what}: {', '.join(missing)} missing")
     context.require(not unknown, f"{what}: unknown {', '.join(unknown)}")
+
+
+def equal_shapes(context: Context, what: str, seen: Arrays, wanted: Arrays) -> None:
+    """Every parameter has an array of its shape, and nothing else has."""
+    equal_names(context, what, seen, wanted)
+    for name, array in wanted.items():
+        found = seen[name].shape
+        said = f"{what} of {name} has shape {found}, should be {array.shape}"
+        context.require(found == array.shape, said)
 
 
 def same_state(

@@ -6,7 +6,7 @@ check.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from mlm_conformance.cases.training_batches import (
 )
 from mlm_conformance.check import Context
 from mlm_conformance.checks.training_common import (
+    equal_shapes,
     evaluation_of,
     opened,
     same_state,
@@ -35,7 +36,7 @@ from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.training_session import Batch
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy
 
-__all__ = ["READY"]
+__all__ = ["READY", "equal_gradients", "gradients_of"]
 
 
 def _gradients_within(
@@ -71,6 +72,18 @@ def evaluation_drops_nothing(context: Context, case: TrainingCase) -> None:
     within_ball(context, "sum of an evaluation", found["sum"], truth.sum)
 
 
+def nothing_is_dropped_at_probability_0(context: Context, case: TrainingCase) -> None:
+    """An update has the sum of an evaluation."""
+    batches = case.updates[0]
+    seen_in(context, case, batches)
+    context.saw("no dropout", not context.seen["dropout"])
+    with opened(context, case) as session:
+        still, moved = session.evaluate(batches), session.gradients(batches)
+    limit = evaluation_of(case, batches).sum.radius + truth_of(case, batches).sum.radius
+    about = "two any-order bounds of the sum"
+    context.within("sum of an update", moved["sum"], still["sum"], limit, about)
+
+
 def evaluation_and_gradients_change_nothing(context: Context, case: TrainingCase) -> None:
     batches = case.updates[0]
     with opened(context, case) as session:
@@ -79,6 +92,36 @@ def evaluation_and_gradients_change_nothing(context: Context, case: TrainingCase
         session.gradients(batches)
         same_state(context, session, before, "after an evaluation and gradients")
         context.saw("states compared")
+
+
+def gradients_of(context: Context, case: TrainingCase, batches: Sequence[Any]) -> dict[str, Any]:
+    """What `gradients` returns, each with the name and the shape of its parameter."""
+    with opened(context, case) as session:
+        found = session.gradients(batches)
+    equal_shapes(context, "gradient", found["gradients"], case.parameters)
+    return found
+
+
+def equal_gradients(
+    context: Context,
+    case: TrainingCase,
+    one: Mapping[str, Any],
+    batches: Sequence[Batch],
+) -> None:
+    """``batches`` have the sum, the count and the gradients ``one`` of the case's.
+
+    These are the same real numbers, and both answers lie within their own radius of them.
+    """
+    seen_in(context, case, case.updates[0])
+    first, second = truth_of(case, case.updates[0]), truth_of(case, batches)
+    two, about = gradients_of(context, case, batches), "two any-order bounds of the update"
+    context.equal("count", two["count"], one["count"])
+    limit = first.sum.radius + second.sum.radius
+    context.within("sum", two["sum"], one["sum"], limit, about)
+    for name, ball in first.gradients.items():
+        limit = ball.radius + second.gradients[name].radius
+        seen, wanted = two["gradients"][name], one["gradients"][name]
+        context.within(f"gradient of {name}", seen, wanted, limit, about)
 
 
 def padding_is_not_seen(context: Context, case: TrainingCase) -> None:
@@ -91,30 +134,32 @@ def padding_is_not_seen(context: Context, case: TrainingCase) -> None:
         "position_ids": e.max_position_embeddings,
     }
     others = [repadded(batch, rng, limits) for batch in case.updates[0]]
-    _gradients_within(context, case, others, case.updates[0])
-    _gradients_within(context, case, [widened(b, 3) for b in others], case.updates[0])
+    found = gradients_of(context, case, case.updates[0])
+    for each in (others, [widened(b, 3) for b in others]):
+        equal_gradients(context, case, found, each)
 
 
 def packed_sequences_do_not_see_each_other(context: Context, case: TrainingCase) -> None:
     """Each alone in a row makes the same update, with the same units dropped."""
     rows = [unpacked(batch) for batch in case.updates[0]]
     context.saw("packed", sum(len(b["inputs"]) for b in rows) - _rows(case.updates[0]))
-    for each in (case.updates[0], rows):
-        _gradients_within(context, case, each, case.updates[0])
+    equal_gradients(context, case, gradients_of(context, case, case.updates[0]), rows)
 
 
 def rows_have_no_order(context: Context, case: TrainingCase) -> None:
     rng = generator(case.salt, 42)
     others = [in_other_rows(batch, rng) for batch in reversed(case.updates[0])]
-    _gradients_within(context, case, others, case.updates[0])
+    found = gradients_of(context, case, case.updates[0])
+    equal_gradients(context, case, found, others)
 
 
 def micro_batches_do_not_matter(context: Context, case: TrainingCase) -> None:
-    """Any split of an update: one division, by the count of all of it."""
+    """Any split of an update has the same sum, count and gradients."""
+    found = gradients_of(context, case, case.updates[0])
     for parts in (1, 2, _rows(case.updates[0])):
         others = resplit(case.updates[0], parts)
         context.saw("splits", len(others) != len(case.updates[0]))
-        _gradients_within(context, case, others, case.updates[0])
+        equal_gradients(context, case, found, others)
 
 
 def tokens_are_masked_inside(context: Context, case: TrainingCase) -> None:
@@ -172,6 +217,10 @@ READY = (
     Ready(gradients_are_those_of_the_loss, _STILL, ("selected", "layers", "micro-batches")),
     Ready(dropout_follows_its_stream, _DROPPED, ("selected", "layers", "dropout")),
     Ready(evaluation_drops_nothing, _DROPPED, ("selected", "dropout"), "evaluate"),
+    Ready(
+        nothing_is_dropped_at_probability_0, _STILL, ("selected", "no dropout"), "evaluate",
+        theorem=True,
+    ),
     Ready(evaluation_and_gradients_change_nothing, _MODEST, ("states compared",)),
     Ready(padding_is_not_seen, _PADDED, ("padding", "layers"), theorem=True),
     Ready(packed_sequences_do_not_see_each_other, _PACKED, ("packed", "layers"), theorem=True),
@@ -179,4 +228,4 @@ READY = (
     Ready(micro_batches_do_not_matter, _MODEST, ("splits", "dropout"), theorem=True),
     Ready(tokens_are_masked_inside, _MODEST, ("selected",)),
     Ready(nothing_selected_has_no_gradient, _MODEST, ("positions",), theorem=True),
-)
+)  # fmt: skip

@@ -183,7 +183,8 @@ def _backend(reduction: str) -> SimpleNamespace:
         "sample_words": sample_words,
         "sample_parallel": sample_parallel,
     }
-    return SimpleNamespace(**samples, **about, **ports, **losses)
+    runs = {"session": port.session}
+    return SimpleNamespace(**samples, **about, **ports, **losses, **runs)
 
 
 with_sum, with_mean, with_num_items = (_backend(r) for r in (SUM, MEAN, NUM_ITEMS))

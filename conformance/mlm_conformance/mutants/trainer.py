@@ -236,7 +236,7 @@ def wrong(
     """Register a mistake; its docstring says what is wrong."""
 
     def register(mistake: Callable[[Parts], Parts]) -> Any:
-        register_mutant(mistake, requirement, ("session",), check, url, profile)
+        register_mutant(mistake, requirement, ("session",), check, url or (), profile)
         return backend(mistake(CORRECT_PARTS))
 
     return register

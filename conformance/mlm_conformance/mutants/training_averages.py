@@ -75,7 +75,7 @@ def the_count_is_that_of_the_last_micro_batch(parts: Parts) -> Parts:
     return _combined(parts, lambda g, n: -g.sum(0) / max(int(n[-1]), 1))
 
 
-@wrong("MLM-ENC-13", _MEAN)
+@wrong("MLM-ENC-13", "micro_batches_do_not_matter")
 def a_micro_batch_is_lost(parts: Parts) -> Parts:
     """Gradients are set, and not added: the last micro-batch alone is left."""
     return _combined(parts, lambda g, n: -g[-1] / n.sum())

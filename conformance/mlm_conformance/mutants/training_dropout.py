@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from mlm_conformance.mutants.trainer import Parts, inside, wrong
 from mlm_spec.training import units
-from mlm_spec.training.dropout import Dropout, Site, dropout_keep, dropout_key
+from mlm_spec.training.dropout import Dropout, Site, dropout_keep, dropout_keys
 
 __all__ = [
+    "a_probability_of_0_is_none_given",
+    "attention_drops_as_much_as_hidden_units",
     "dropout_by_the_column",
     "dropout_by_the_row",
     "dropout_counts_updates_from_0",
@@ -21,6 +24,8 @@ __all__ = [
     "dropout_is_that_of_the_first_layer",
     "dropout_is_the_same_in_each_update",
     "dropout_keeps_what_it_should_drop",
+    "dropout_of_whole_positions",
+    "dropout_skips_attention",
     "dropout_skips_the_embeddings",
     "dropout_without_its_seed",
     "masks_ignore_the_epoch",
@@ -29,6 +34,7 @@ __all__ = [
 ]
 
 _DROPOUT = "dropout_follows_its_stream"
+_SEQUENCE = "units_go_with_their_sequence"
 _RANKS = "https://github.com/huggingface/transformers/issues/31412"
 _EPOCH = "https://github.com/huggingface/transformers/pull/36497"
 
@@ -43,7 +49,7 @@ def _keyed(parts: Parts, ids: Callable[..., Any]) -> Parts:
     return inside(parts, (units, "dropout_keep", keep))
 
 
-@wrong("MLM-ENC-16", _DROPOUT, _RANKS)
+@wrong("MLM-ENC-16", _SEQUENCE, _RANKS)
 def dropout_by_the_row(parts: Parts) -> Parts:
     """Dropout goes by where a sequence lies in the batch, so that each replica drops the same."""
 
@@ -54,7 +60,7 @@ def dropout_by_the_row(parts: Parts) -> Parts:
     return _keyed(parts, ids)
 
 
-@wrong("MLM-ENC-16", _DROPOUT)
+@wrong("MLM-ENC-16", _SEQUENCE)
 def dropout_by_the_column(parts: Parts) -> Parts:
     """Dropout goes by the place in the micro-batch, and not in the sequence."""
 
@@ -94,10 +100,11 @@ def one_word_for_four_channels(parts: Parts) -> Parts:
 def dropout_is_that_of_the_first_layer(parts: Parts) -> Parts:
     """Every layer drops what the first one drops."""
 
-    def key(dropout: Dropout, site: Site, layer: int = 0) -> Any:
-        return dropout_key(dropout, site, 0)
+    def keys(dropout: Dropout, layers: int) -> Any:
+        found = dropout_keys(dropout, layers)
+        return np.broadcast_to(found[:1], found.shape)
 
-    return inside(parts, (units, "dropout_key", key))
+    return inside(parts, (units, "dropout_keys", keys))
 
 
 @wrong("MLM-ENC-15", _DROPOUT)
@@ -109,6 +116,50 @@ def dropout_skips_the_embeddings(parts: Parts) -> Parts:
         return None if site is Site.EMBEDDINGS else whole(self, site, layer)
 
     return inside(parts, (units.Units, "hidden", hidden))
+
+
+@wrong("MLM-ENC-15", _DROPOUT)
+def dropout_skips_attention(parts: Parts) -> Parts:
+    """No attention probability is dropped."""
+
+    def attention(self: Any, layer: int) -> Any:
+        return [None] * len(self.places.sequences)
+
+    return inside(parts, (units.Units, "attention", attention))
+
+
+@wrong("MLM-ENC-15", _DROPOUT)
+def dropout_of_whole_positions(parts: Parts) -> Parts:
+    """A position loses all of its units, or none."""
+
+    def keep(key: Any, ids: Any, position: Any, channel: Any, p: Any) -> Any:
+        return dropout_keep(key, ids, position, 0 * channel, p)
+
+    return inside(parts, (units, "dropout_keep", keep))
+
+
+@wrong("MLM-ENC-15", _DROPOUT)
+def attention_drops_as_much_as_hidden_units(parts: Parts) -> Parts:
+    """One probability for all sites."""
+
+    def gradients(parameters: Any, batch: Any, config: Any, **named: Any) -> Any:
+        one = replace(config, attention_dropout=config.hidden_dropout)
+        return parts.gradients(parameters, batch, one, **named)
+
+    return replace(parts, gradients=gradients)
+
+
+@wrong("MLM-ENC-14", "nothing_is_dropped_at_probability_0")
+def a_probability_of_0_is_none_given(parts: Parts) -> Parts:
+    """Where the probability is 0, the usual one is taken, as by ``p or 0.1``."""
+
+    def gradients(parameters: Any, batch: Any, config: Any, **named: Any) -> Any:
+        usual = (
+            config if Fraction(config.hidden_dropout) else replace(config, hidden_dropout="1/10")
+        )
+        return parts.gradients(parameters, batch, usual, **named)
+
+    return replace(parts, gradients=gradients)
 
 
 @wrong("MLM-ENC-16", _DROPOUT)

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _GRADIENTS = "gradients_are_those_of_the_loss"
+_USES = "words_have_the_gradients_of_both_uses"
 _NORMS = (block, encoder, prediction)
 _EPSILON = "https://github.com/keras-team/keras-hub/issues/642"
 _PADDING = "https://github.com/huggingface/transformers/issues/12998"
@@ -148,7 +149,7 @@ def scores_by_the_whole_width(parts: Parts) -> Parts:
     return inside(parts, (block, "attention", scaled), (block, "attention_backward", backward))
 
 
-@wrong("MLM-ENC-6", _GRADIENTS)
+@wrong("MLM-ENC-6", "every_position_sees_every_other")
 def attention_looks_back_only(parts: Parts) -> Parts:
     """A position does not see those after it."""
 
@@ -203,19 +204,19 @@ def _other_terms(parts: Parts, where: Any, name: str, how: Any) -> Parts:
     return inside(parts, (gradients, where, backward))
 
 
-@wrong("MLM-ENC-11", _GRADIENTS)
+@wrong("MLM-ENC-11", _USES)
 def a_tied_gradient_without_the_output_layer(parts: Parts) -> Parts:
     """Word embeddings learn from their use as inputs alone."""
     return _other_terms(parts, "predict_backward", WORDS, lambda t: t._replace(left=0 * t.left))
 
 
-@wrong("MLM-ENC-11", _GRADIENTS, "https://github.com/huggingface/transformers/issues/1730")
+@wrong("MLM-ENC-11", _USES, "https://github.com/huggingface/transformers/issues/1730")
 def a_tied_gradient_without_the_embeddings(parts: Parts) -> Parts:
     """Word embeddings learn from their use as output layer alone."""
     return _other_terms(parts, "backward", WORDS, lambda t: t._replace(left=0 * t.left))
 
 
-@wrong("MLM-ENC-11", _GRADIENTS)
+@wrong("MLM-ENC-11", _USES)
 def the_word_gradient_is_that_of_the_last_use(parts: Parts) -> Parts:
     """A token that occurs twice gives its embedding the gradient of one of its places."""
 
@@ -234,7 +235,7 @@ def no_gradient_for_the_output_bias(parts: Parts) -> Parts:
     return _other_terms(parts, "predict_backward", BIAS, lambda t: t._replace(left=0 * t.left))
 
 
-@wrong("MLM-ENC-7", _GRADIENTS)
+@wrong("MLM-ENC-7", "padding_is_not_seen")
 def padding_trains_its_embedding(parts: Parts) -> Parts:
     """Padding is given to word 0, which gets a gradient at every place of it."""
     correct = parts.gradients

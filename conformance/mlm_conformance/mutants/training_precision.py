@@ -45,6 +45,11 @@ def _all_short(arrays: Any) -> dict[str, Any]:
     return {name: _short(x) for name, x in arrays.items()}
 
 
+def _is_narrow(parameters: Any) -> bool:
+    """Whether a session computes below float64: it keeps float32 then."""
+    return all(p.dtype == np.float32 for p in parameters.values())
+
+
 def _keeping(parts: Parts, name: str) -> Parts:
     """What an update leaves is kept in bfloat16."""
 
@@ -86,24 +91,32 @@ def masters_in_a_narrow_dtype_from_the_start(parts: Parts) -> Parts:
 
 @wrong("MLM-ENC-12", _GRADIENTS)
 def weights_in_a_narrow_dtype(parts: Parts) -> Parts:
-    """Products are taken in bfloat16 at every precision, as where a device is told it may."""
+    """Products are taken in bfloat16 below float64, as where a device is told it may."""
 
     def gradients(parameters: Any, *given: Any, **named: Any) -> Any:
-        return parts.gradients(_all_short(parameters), *given, **named)
+        used = _all_short(parameters) if _is_narrow(parameters) else parameters
+        return parts.gradients(used, *given, **named)
 
     return replace(parts, gradients=gradients)
 
 
 @wrong("MLM-ENC-12", _GRADIENTS)
 def gradients_in_a_narrow_dtype(parts: Parts) -> Parts:
-    """Gradients are averaged in bfloat16 at every precision."""
-    return replace(parts, mean=lambda found: _all_short(parts.mean(found)))
+    """Gradients of micro-batches are bfloat16 below float64."""
+
+    def gradients(parameters: Any, *given: Any, **named: Any) -> Any:
+        found = parts.gradients(parameters, *given, **named)
+        if not _is_narrow(parameters):
+            return found
+        return found._replace(gradients=_all_short(found.gradients))
+
+    return replace(parts, gradients=gradients)
 
 
 @wrong("MLM-ENC-12", "a_long_sum_keeps_its_digits")
 def a_sum_in_a_narrow_dtype(parts: Parts) -> Parts:
-    """Log-likelihoods are added up in bfloat16, one after the other: from 256 of them on the sum
-    stands still."""
+    """Below float64, log-likelihoods are added up in bfloat16, one after the other: from 256 of
+    them on the sum stands still."""
 
     def added(nats: Iterable[float]) -> float:
         total = ml_dtypes.bfloat16(0.0)
@@ -112,7 +125,13 @@ def a_sum_in_a_narrow_dtype(parts: Parts) -> Parts:
         return float(total)
 
     names = {name: getattr(math, name) for name in vars(math)}
-    return inside(parts, (prediction, "math", SimpleNamespace(**{**names, "fsum": added})))
+    narrow = inside(parts, (prediction, "math", SimpleNamespace(**{**names, "fsum": added})))
+
+    def value(parameters: Any, *given: Any, **named: Any) -> Any:
+        which = narrow if _is_narrow(parameters) else parts
+        return which.value(parameters, *given, **named)
+
+    return replace(parts, value=value)
 
 
 @wrong("MLM-TRN-9", _SCALE)
