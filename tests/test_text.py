@@ -215,7 +215,7 @@ def test_a_departure_is_refused_with_file_and_line(
 def test_a_file_that_is_no_chapter_is_refused(name: str) -> None:
     with pytest.raises(TextError) as caught:
         parse(name, GOOD)
-    chapters = "OBJ, RNG, SEL, COR, DST, LIK, GRA, HED, ERR"
+    chapters = "OBJ, RNG, SEL, COR, DST, LIK, GRA, HED, ENC, OPT, TRN, CKP, ERR"
     assert str(caught.value) == f"{name}:1 is not a chapter's file; expected one of {chapters}"
 
 
@@ -285,11 +285,11 @@ def test_a_wheel_s_copy_is_read_before_the_checkout_s(installed: Path) -> None:
 
 def test_a_missing_chapter_is_an_error(installed: Path) -> None:
     (installed / "HED.md").unlink()
-    (installed / "ENC.md").write_text(section(1, "ENC"), encoding="utf-8")
+    (installed / "XYZ.md").write_text(section(1, "XYZ"), encoding="utf-8")
     with pytest.raises(TextError) as caught:
         load()
     assert str(caught.value) == (
-        f"{installed} is with ENC.md, HED.md missing or unknown; expected one file for each chapter"
+        f"{installed} is with HED.md, XYZ.md missing or unknown; expected one file for each chapter"
     )
 
 
@@ -318,8 +318,8 @@ def test_a_text_that_is_nowhere_is_an_error(alone: Path) -> None:
 
 
 def test_an_unknown_chapter_is_an_error(installed: Path) -> None:
-    (installed / "ENC.md").write_text(section(1, "ENC"), encoding="utf-8")
-    with pytest.raises(TextError, match=r"ENC\.md missing or unknown"):
+    (installed / "XYZ.md").write_text(section(1, "XYZ"), encoding="utf-8")
+    with pytest.raises(TextError, match=r"XYZ\.md missing or unknown"):
         load()
 
 
