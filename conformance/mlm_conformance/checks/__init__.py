@@ -6,6 +6,7 @@ from mlm_conformance.check import CHECKS
 from mlm_conformance.checks import (
     arguments,
     bad_input,
+    chapter_ckp,
     corruption,
     distributions,
     distributions_alike,
@@ -41,6 +42,7 @@ __all__ = [
     "CHECKS",
     "arguments",
     "bad_input",
+    "chapter_ckp",
     "corruption",
     "distributions",
     "distributions_alike",

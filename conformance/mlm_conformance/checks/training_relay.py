@@ -16,7 +16,7 @@ from typing import Any
 
 from mlm_conformance.cases.training import SIZES, TrainingCase, training_recipes
 from mlm_conformance.check import Context
-from mlm_conformance.checks.training_common import equal_names, opened, same_state
+from mlm_conformance.checks.training_common import equal_names, opened, same_run
 from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.checks.training_updates import judged_step
 from mlm_conformance.perturbed import perturbation, unit_of
@@ -53,7 +53,7 @@ def leg(
     path = folder / "relay.safetensors"
     if before is not None:
         session.load(path)
-        same_state(context, session, before, "from the runner before")
+        same_run(context, session, before, "from the runner before")
     for batches in updates:
         judged_step(context, case, session, batches, parts=("report", "parameters"))
     session.save(path)
