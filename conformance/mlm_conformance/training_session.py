@@ -56,8 +56,8 @@ class TrainingSession:
         return self.result("parameters")
 
     def state(self) -> dict[str, Any]:
-        """``update``, ``exp_avg`` and ``exp_avg_sq`` by name, ``loss_scale``; and ``position`` where
-        it is told."""
+        """``update``, ``exp_avg`` and ``exp_avg_sq`` by name, ``loss_scale``, and perhaps
+        ``position``."""
         return self.result("state")
 
     def save(self, path: Path) -> None:

@@ -161,7 +161,10 @@ def _flips(good: bytes, rng: np.random.Generator) -> Files:
     """Bits anywhere: half of them in the header, which the others are too many to meet."""
     (size,) = struct.unpack("<Q", good[:8])
     header = len(good[: 8 + size].rstrip(b" "))  # white space behind it means nothing
-    places = [*rng.integers(header, size=_FLIPS // 2), *rng.integers(8 + size, len(good), _FLIPS // 2)]
+    places = [
+        *rng.integers(header, size=_FLIPS // 2),
+        *rng.integers(8 + size, len(good), _FLIPS // 2),
+    ]
     for place in sorted({int(place) for place in places}):
         yield f"a bit of byte {place} flipped", _flipped(good, place, int(rng.integers(8)))
 

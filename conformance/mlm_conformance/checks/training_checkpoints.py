@@ -87,7 +87,9 @@ def what_was_loaded_is_saved_again(context: Context, case: TrainingCase) -> None
     tensors, numbers = _long_run(case)
     texts = {"format": "mlm-spec-checkpoint/1", **numbers, "policy": ""}
     texts |= {"encoder": canonical(case.encoder), "training": canonical(case.training)}
-    given = file_of(texts, {f"{g}/{n}": x for g, named in tensors.items() for n, x in named.items()})
+    given = file_of(
+        texts, {f"{g}/{n}": x for g, named in tensors.items() for n, x in named.items()}
+    )
     with _folder() as folder, opened(context, case) as session:
         path = folder / "run.safetensors"
         path.write_bytes(given.content)

@@ -109,7 +109,8 @@ def same_run(
 ) -> None:
     """As `same_state`, and as many sequences have been consumed, where both say how many."""
     same_state(context, session, before, when)
-    if "position" in before[1] and "position" in (now := session.state()):
+    now = session.state()
+    if "position" in before[1] and "position" in now:
         context.equal(f"position {when}", now["position"], before[1]["position"])
 
 

@@ -30,6 +30,8 @@ def a_checkpoint_has_the_documented_form(context: Context, case: TrainingCase) -
             session.step(batches)
         path = Path(name) / "one.safetensors"
         session.save(path)
+        names = sorted(other.name for other in path.parent.iterdir())
+        context.require(names == [path.name], f"a checkpoint is {', '.join(names)}, not one file")
         file, state = read_file(path.read_bytes()), session.state()
         tensors_are_those_of(context, file, session.parameters(), state)
         seen = (b for update in case.updates for b in update)
@@ -61,9 +63,7 @@ def the_checksum_is_that_of_everything_else(context: Context, case: TrainingCase
             session.save(path)
             file = read_file(path.read_bytes())
             found, said = file.sealed().texts["sha256"], file.texts.get("sha256")
-            context.require(
-                said == found, f"sha256 of a checkpoint is {said}, should be {found}"
-            )
+            context.require(said == found, f"sha256 of a checkpoint is {said}, should be {found}")
             context.saw("files")
 
 

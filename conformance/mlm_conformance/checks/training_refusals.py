@@ -108,7 +108,7 @@ def nothing_in_a_file_is_executed(context: Context, case: TrainingCase) -> None:
 
 
 def a_file_takes_no_more_memory_than_it_has(context: Context, case: TrainingCase) -> None:
-    """The second call's: what a small file claims to hold does not fit."""
+    """The second call's: half of what a small file claims to hold does not fit."""
     if context.device != "cpu":
         raise Unmeasurable(f"the memory of {context.device} is not seen from outside")
     with TemporaryDirectory(prefix="mlm-spec-") as name, opened(context, case) as session:
@@ -122,7 +122,7 @@ def a_file_takes_no_more_memory_than_it_has(context: Context, case: TrainingCase
             if answer.peak_growth is None:
                 raise Unmeasurable("this system does not say what memory a call took")
             grown = np.asarray(answer.peak_growth)
-            context.within(f"bytes of memory for {what}", grown, 0.0, CLAIMED)
+            context.within(f"bytes of memory for {what}", grown, 0.0, CLAIMED // 2)
             context.saw("calls measured")
 
 
@@ -167,7 +167,5 @@ READY = (
     ),
     Ready(nothing_that_a_file_claims_is_believed, _ONE, _REFUSED, "load", theorem=True),
     Ready(nothing_in_a_file_is_executed, _ONE, ("programs",), "load", theorem=True),
-    Ready(
-        a_file_takes_no_more_memory_than_it_has, _ONE, ("calls measured",), "load", theorem=True
-    ),
+    Ready(a_file_takes_no_more_memory_than_it_has, _ONE, ("calls measured",), "load", theorem=True),
 )
