@@ -19,6 +19,7 @@ _STAGES = (
     "sum",
     "gradient",
     "update",
+    "file",
     "checkpoint",
     "nothing",
     "refuse",
@@ -58,6 +59,9 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-OBJ-4": "select",
     "MLM-HED-1": "sum",
     "MLM-HED-7": "sum",
+    # What is in the file comes before what is made of it.
+    "MLM-CKP-2": "file",
+    "MLM-CKP-3": "file",
     # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
     "MLM-OBJ-13": "nothing",

@@ -158,13 +158,17 @@ def broken(good: bytes, rng: np.random.Generator | None = None) -> Files:
 
 
 def _flips(good: bytes, rng: np.random.Generator) -> Files:
-    """Bits anywhere: half of them in the header, which the others are too many to meet."""
+    """Bits anywhere: half of them in the header, which the others are too many to meet.
+
+    Of its length only a low one: what else it may claim, `hostile` does.
+    """
     (size,) = struct.unpack("<Q", good[:8])
     header = len(good[: 8 + size].rstrip(b" "))  # white space behind it means nothing
     places = [
-        *rng.integers(header, size=_FLIPS // 2),
+        *rng.integers(8, header, _FLIPS // 2),
         *rng.integers(8 + size, len(good), _FLIPS // 2),
     ]
+    yield "the length of its header less or more by 8", _flipped(good, 0, 3)
     for place in sorted({int(place) for place in places}):
         yield f"a bit of byte {place} flipped", _flipped(good, place, int(rng.integers(8)))
 

@@ -42,13 +42,13 @@ _CHAPTER: dict[str, dict[str, Recipes | None]] = {
     "MLM-CKP-1": {
         "a_checkpoint_brings_everything_back": RUNS,
         "a_resumed_run_is_the_uninterrupted_one": _ONCE,
+        "the_relay_goes_on_from_others": _ONCE,
         "a_relay_is_one_run": _ONCE,
         "what_was_loaded_is_saved_again": None,
     },
     "MLM-CKP-2": {
         "a_checkpoint_has_the_documented_form": ONE,
         "a_checkpoint_says_how_it_is_masked": ONE,
-        "the_relay_goes_on_from_others": _ONCE,
     },
     "MLM-CKP-3": {
         "the_checksum_is_that_of_everything_else": ONE,

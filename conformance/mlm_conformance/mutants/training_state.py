@@ -67,7 +67,7 @@ def a_checkpoint_without_the_update(parts: Parts) -> Parts:
     return _loading(parts, lambda state: replace(state, update=0))
 
 
-@wrong("MLM-CKP-1", _BACK)
+@wrong("MLM-CKP-1", "the_relay_goes_on_from_others")
 def the_resumed_run_skips_an_update(parts: Parts) -> Parts:
     """A resumed run is one update further than it was."""
     return _loading(parts, lambda state: replace(state, update=state.update + 1))
@@ -111,7 +111,7 @@ def zeros_lose_their_sign(parts: Parts) -> Parts:
     return _loading(parts, change)
 
 
-@wrong("MLM-CKP-2", "the_relay_goes_on_from_others")
+@wrong("MLM-CKP-2", "a_checkpoint_has_the_documented_form")
 def moments_are_exchanged_in_the_file(parts: Parts) -> Parts:
     """The two moments stand under each other's names, and are read so."""
 
