@@ -54,7 +54,7 @@ def checkpoints_are_never_replaced(parts: Parts) -> Parts:
     return replace(parts, save=save)
 
 
-@wrong("MLM-CKP-4", _ALONE, "https://github.com/Lightning-AI/pytorch-lightning/issues/688")
+@wrong("MLM-CKP-4", _ALONE)
 def a_checkpoint_is_written_over(parts: Parts) -> Parts:
     """The file that is there is opened, emptied and written anew."""
 

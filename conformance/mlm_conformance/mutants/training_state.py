@@ -147,10 +147,14 @@ def the_dropout_of_a_resumed_run_begins_again(parts: Parts) -> Parts:
         before[0] = state.update
         return state
 
+    def start(*given: Any) -> TrainingState:
+        before[0] = 0
+        return parts.start(*given)
+
     def dropout(seed: int, update: int) -> Dropout | None:
         return parts.dropout(seed, update - before[0])
 
-    return replace(parts, load=load, dropout=dropout)
+    return replace(parts, start=start, load=load, dropout=dropout)
 
 
 @wrong("MLM-CKP-3", "the_checksum_is_that_of_everything_else")
