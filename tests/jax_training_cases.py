@@ -111,7 +111,6 @@ def assert_same_state(one: Any, other: Any) -> None:
     (params, state), (params_, state_) = one, other
     assert state["update"] == state_["update"]
     assert state["loss_scale"] == state_["loss_scale"]
-    assert state["position"] == state_["position"]
     pairs = ((params, params_), *((state[k], state_[k]) for k in ("exp_avg", "exp_avg_sq")))
     for held, wanted in pairs:
         assert held.keys() == wanted.keys()

@@ -40,10 +40,11 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(whole: Path) -> None:
     for seed in (1, 2, 3, 4):
         through.step([batch(3, seed)])
     resumed.load(whole)
-    assert resumed.state()["update"] == 2
+    assert (resumed.state()["update"], resumed.state()["position"]) == (2, 6)
     for seed in (3, 4):
         resumed.step([batch(3, seed)])
     assert_same_state(moment(through), moment(resumed))
+    assert through.state()["position"] == resumed.state()["position"] == 12
 
 
 def test_a_checkpoint_says_what_it_is(whole: Path) -> None:
@@ -82,6 +83,7 @@ def refused(path: Path, match: str | None = None) -> None:
     with pytest.raises(CheckpointError, match=match):
         session.load(path)
     assert_same_state(moment(session), before)
+    assert session.state()["position"] == before[1]["position"] == 3
 
 
 def everything(path: Path) -> list[Any]:
