@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jax_training_cases import ENCODER, STILL, assert_same_state, batch, open_session
+from mlm_jax.training import checkpoint
 from mlm_jax.training.checkpoint import read_checkpoint
 from mlm_jax.training.parameters import shapes
 from safetensors import safe_open
@@ -38,10 +40,11 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(whole: Path) -> None:
     for seed in (1, 2, 3, 4):
         through.step([batch(3, seed)])
     resumed.load(whole)
-    assert resumed.state()["update"] == 2
+    assert (resumed.state()["update"], resumed.state()["position"]) == (2, 6)
     for seed in (3, 4):
         resumed.step([batch(3, seed)])
     assert_same_state(moment(through), moment(resumed))
+    assert through.state()["position"] == resumed.state()["position"] == 12
 
 
 def test_a_checkpoint_says_what_it_is(whole: Path) -> None:
@@ -80,6 +83,12 @@ def refused(path: Path, match: str | None = None) -> None:
     with pytest.raises(CheckpointError, match=match):
         session.load(path)
     assert_same_state(moment(session), before)
+    assert session.state()["position"] == before[1]["position"] == 3
+
+
+def everything(path: Path) -> list[Any]:
+    with safe_open(path, framework="numpy") as file:
+        return [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
 
 
 def changed(
@@ -111,6 +120,37 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], Any], str]] 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_checkpoint_that_was_changed_is_refused(change: str, whole: Path, tmp_path: Path) -> None:
     refused(changed(whole, tmp_path / "changed", CHANGES[change][0]), CHANGES[change][1])
+
+
+@pytest.mark.parametrize("said", ['"update":"2"', f'"{BIAS}":'])
+def test_a_name_that_comes_twice_is_refused(said: str, whole: Path, tmp_path: Path) -> None:
+    contents = whole.read_bytes()
+    header = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
+    text = json.dumps(header, separators=(",", ":"))
+    entry = json.dumps(header[BIAS], separators=(",", ":")) if said.endswith(":") else ""
+    twice = text.replace(said, f"{said}{entry},{said}", 1).encode()
+    data = contents[-sum(8 * x.size for x in everything(whole)) :]
+    (tmp_path / "twice").write_bytes(len(twice).to_bytes(8, "little") + twice + data)
+    refused(tmp_path / "twice", "twice; expected each name once")
+
+
+NUMBERS = {
+    "update": ["-1", "1.0", "01", "", str(2**31), str(10**30), "\u0664"],
+    "position": ["-1", "x", str(2**63)],
+    "loss_scale": ["nan", "0.0", "-1.0", "1e400", "", "0x1"],
+}
+
+
+@pytest.mark.parametrize(("field", "text"), [(f, t) for f, ts in NUMBERS.items() for t in ts])
+def test_a_number_that_is_none_is_refused_even_with_a_right_checksum(
+    field: str, text: str, whole: Path, tmp_path: Path
+) -> None:
+    def change(arrays: dict[str, Any], metadata: dict[str, str]) -> None:
+        metadata[field] = text
+        rest = {n: t for n, t in metadata.items() if n != "sha256"}
+        metadata["sha256"] = checkpoint._checksum(rest, arrays)
+
+    refused(changed(whole, tmp_path / "changed", change), f"{field} is ")
 
 
 @pytest.mark.parametrize("part", [0, 1, 7, 8, 100, -1000, -1])

@@ -153,6 +153,20 @@ def test_what_is_not_this_runs_checkpoint_is_refused(
     assert message in refused(path)
 
 
+@pytest.mark.parametrize("name", ["update", BIAS])
+def test_a_name_that_comes_twice_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "run"
+    trained().save(path)
+    whole = path.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:end])
+    value = json.dumps(header["__metadata__"].get(name) or header[name])
+    text = json.dumps(header)
+    twice = text.replace(f'"{name}":', f'"{name}": {value}, "{name}":', 1).encode()
+    path.write_bytes(len(twice).to_bytes(8, "little") + twice + whole[end:])
+    assert f"{name!r} twice" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [

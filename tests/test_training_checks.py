@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlm_conformance.cases.checkpoint_files import broken
 from mlm_conformance.cases.codec import decode_case, encode_case
 from mlm_conformance.cases.training import SIZES, TrainingRecipe
 from mlm_conformance.cases.training_batches import repadded, resplit, unpacked, widened
@@ -20,7 +21,9 @@ from mlm_conformance.checks import (
     training_gradients,
     training_parts,
     training_precision,
+    training_refusals,
     training_relay,
+    training_saving,
     training_updates,
 )
 from mlm_conformance.checks.training_ready import Ready
@@ -40,7 +43,9 @@ MODULES = (
     training_checkpoints,
     training_files,
     training_precision,
+    training_refusals,
     training_relay,
+    training_saving,
 )
 READY = {ready.name: ready for module in MODULES for ready in module.READY}
 REFERENCE = SimpleNamespace(session=session)
@@ -142,7 +147,7 @@ def test_broken_files_are_broken_in_one_way_each(tmp_path: Path) -> None:
     case = TrainingRecipe(SIZES[0], "full", "one", "none", 0).build(0)
     session(case.encoder, case.training, case.parameters).save(tmp_path / "good")
     good = (tmp_path / "good").read_bytes()
-    files = dict(training_checkpoints.broken(good))
+    files = dict(broken(good, np.random.default_rng(0)))
     assert len(set(files.values())) == len(files)
     assert good not in files.values()
     (size,) = struct.unpack("<Q", files["a newer version"][:8])

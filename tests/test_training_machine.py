@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 from mlm_conformance.check import Violation
-from mlm_conformance.mutants import training_dropout, training_state, training_updates
+from mlm_conformance.mutants import (
+    training_dropout,
+    training_saving,
+    training_state,
+    training_updates,
+)
 from mlm_conformance.mutants.trainer import CORRECT_PARTS, Parts, backend, correct_trainer
 from mlm_torch.port import TorchPort
 from training_machine import CASE, Run, how
@@ -49,7 +54,7 @@ WRONG: dict[tuple[str, ...], Any] = {
     ("gradients", "replicas_add_up"): training_state.the_first_session_remembers_gradients,
     ("evaluate",): training_dropout.dropout_in_evaluation,
     ("hand_over", "load"): training_state.a_checkpoint_without_the_update,
-    ("hand_over", "load", "later"): training_state.checkpoints_are_never_replaced,
+    ("hand_over", "load", "later"): training_saving.checkpoints_are_never_replaced,
     ("load_what_is_broken",): training_state.the_checksum_is_not_read,
     ("load_what_is_broken", "later"): training_state.a_failed_load_has_taken_the_parameters,
 }

@@ -17,10 +17,10 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from mlm_conformance.cases.checkpoint_files import broken
 from mlm_conformance.cases.training import SIZES, TrainingCase, TrainingRecipe
 from mlm_conformance.cases.training_batches import in_other_rows, resplit
 from mlm_conformance.check import Context, Violation
-from mlm_conformance.checks.training_checkpoints import broken
 from mlm_conformance.checks.training_common import (
     evaluation_of,
     same_state,

@@ -139,13 +139,15 @@ class JaxSession:
         return _on_host(self._state.moments.parameters)
 
     def state(self) -> dict[str, Any]:
-        """``update``, ``exp_avg`` and ``exp_avg_sq`` by name, and ``loss_scale``."""
+        """All of the state but the parameters: ``update``, ``exp_avg`` and ``exp_avg_sq`` by name,
+        ``loss_scale``, and ``position``, the number of sequences consumed."""
         moments = self._state.moments
         return {
             "update": int(self._state.update),
             "exp_avg": _on_host(moments.exp_avg),
             "exp_avg_sq": _on_host(moments.exp_avg_sq),
             "loss_scale": float(self._state.loss_scale),
+            "position": self._position,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:

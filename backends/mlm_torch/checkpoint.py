@@ -101,6 +101,7 @@ def read_checkpoint(
     """
     where = Path(path)
     with _file_errors(where, "a whole safetensors file"), safe_open(where, "pt") as file:
+        _check_once(where)
         metadata = _check_metadata(where, file.metadata() or {})
         _check_told(where, metadata, told)
         _check_names(where, set(file.keys()), set(like))
@@ -128,6 +129,24 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
         values = tensors[name].contiguous().numpy()
         digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).reshape(-1).data)
     return digest.hexdigest()
+
+
+def _check_once(where: Path) -> None:
+    """No name stands in the header twice, of which safetensors would take the last.
+
+    It has read this header already, so neither its length nor its depth is a lie.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = max(names, key=names.count)
+            raise CheckpointError(f"{where}: header", f"with {twice!r} twice"[:200], "a name once")
+        return found
+
+    with where.open("rb") as file:
+        json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=once)
 
 
 def _check_metadata(where: Path, metadata: dict[str, str]) -> dict[str, str]:

@@ -91,6 +91,10 @@ class Target(Protocol):
     ) -> Answer:
         """One call of one port."""
 
+    @property
+    def pid(self) -> int | None:
+        """The number of the process in which calls are answered; None: not known, or not ours."""
+
 
 class LastCall(NamedTuple):
     """A call that was made: its port, its arguments, and how their arrays lay ("": in C order)."""

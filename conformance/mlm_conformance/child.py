@@ -67,6 +67,11 @@ class Child:
         self._printed = _Tail(stderr.fileno())
         self._is_over = False
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def exchange(self, frame: Iterable[bytes | memoryview], limit: float) -> Any:
         """Send one encoded request; the message that comes back.
 

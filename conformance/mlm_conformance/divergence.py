@@ -27,6 +27,7 @@ _STAGES = (
     "dropout",
     "gradient",
     "update",
+    "file",
     "checkpoint",
     "nothing",
     "refuse",
@@ -80,6 +81,9 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-ENC-14": "dropout",
     "MLM-ENC-15": "dropout",
     "MLM-ENC-16": "dropout",
+    # What is in the file comes before what is made of it.
+    "MLM-CKP-2": "file",
+    "MLM-CKP-3": "file",
     # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
     "MLM-OBJ-13": "nothing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
@@ -83,6 +84,11 @@ class InProcessTarget:
             sessions=self._sessions,
         )
         return read_answer(port, _carried(encode_reply(reply)), 0.0, "")
+
+    @property
+    def pid(self) -> int:
+        """The number of this process."""
+        return os.getpid()
 
     def restart(self) -> None:
         """Make a named target anew, without sessions.  Its modules stay as they are."""

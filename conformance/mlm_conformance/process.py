@@ -57,6 +57,9 @@ class Target(Protocol):
         **arguments: Any,
     ) -> Answer: ...
 
+    @property
+    def pid(self) -> int | None: ...
+
     def restart(self) -> None: ...
 
     def close(self) -> None: ...
@@ -195,6 +198,11 @@ class TargetProcess:
             self._lose("died", "", 0.0)
             raise
         return read_answer(port, reply, time.monotonic() - started, child.printed())
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process; None where none runs, or an ``exec:`` program of its own."""
+        return None if self._child is None or self._name.startswith(EXEC) else self._child.pid
 
     def restart(self) -> None:
         """Let the next call begin in a fresh process.  It does not count as a restart."""

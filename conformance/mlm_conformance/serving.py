@@ -135,7 +135,7 @@ def serve_call(
     Returns
     -------
     The reply: ``result``, ``raised`` or ``malformed``; ``mutated``, ``seconds`` (MLM-ERR-9,
-    MLM-COR-9, MLM-COR-10, MLM-OBJ-14, MLM-RNG-4, MLM-HED-8 rest on these).
+    MLM-COR-9, MLM-COR-10, MLM-OBJ-14, MLM-RNG-4, MLM-HED-8, MLM-CKP-8 rest on these).
     """
     watched = {n: v for n, v in arguments.items() if isinstance(v, np.ndarray | Mapping | list)}
     before = {name: _snapshot(value) for name, value in watched.items()}

@@ -56,7 +56,8 @@ class TrainingSession:
         return self.result("parameters")
 
     def state(self) -> dict[str, Any]:
-        """``update``, ``exp_avg`` and ``exp_avg_sq`` by name, ``loss_scale``."""
+        """``update``, ``exp_avg`` and ``exp_avg_sq`` by name, ``loss_scale``, and perhaps
+        ``position``."""
         return self.result("state")
 
     def save(self, path: Path) -> None:
@@ -71,11 +72,14 @@ class TrainingSession:
         """The fields of a call that must succeed."""
         return self.context.result_of(f"session.{name}", self.answer(name, **arguments))
 
-    def answer(self, name: str, **arguments: Any) -> Answer:
-        """A call, whatever comes of it."""
+    def answer(
+        self, name: str, *, watch: Mapping[str, bool] | None = None, **arguments: Any
+    ) -> Answer:
+        """A call, whatever comes of it; ``watch``: what `Context.answer` is to look at."""
         if name not in self.has:
             raise NotClaimed(f"its sessions have no {name}")
-        answer = self.context.answer(f"session.{name}", {"session": self.number, **arguments})
+        about = {"session": self.number, **arguments}
+        answer = self.context.answer(f"session.{name}", about, **(watch or {}))
         if answer.not_implemented and answer.raised is not None:
             raise NotClaimed(f"session.{name} is not implemented: {answer.raised.message}")
         return answer

@@ -111,9 +111,10 @@ def read_checkpoint(
     if checksum != metadata["sha256"]:
         raise CheckpointError(f"{place}: sha256", metadata["sha256"], checksum)
     tensors = {g: {name: arrays[f"{g}/{name}"] for name in wanted} for g in GROUPS}
-    update, scale, position = (_number(place, metadata, field) for field in _FIELDS[:3])
+    update = _count(place, metadata, "update", np.iinfo(np.int32).max)
+    position = _count(place, metadata, "position", np.iinfo(np.int64).max)
     texts = (metadata[field] for field in _FIELDS[3:])
-    return Checkpoint(tensors, int(update), scale, int(position), *texts)
+    return Checkpoint(tensors, update, _scale(place, metadata), position, *texts)
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
@@ -142,6 +143,7 @@ def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
 def _opened(place: str) -> tuple[dict[str, str], dict[str, Array]]:
     try:
         with safe_open(place, framework="numpy") as file:
+            _refuse_repetitions(place)
             names = list(file.keys())
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
     except OSError as error:
@@ -150,6 +152,22 @@ def _opened(place: str) -> tuple[dict[str, str], dict[str, Array]]:
     except (SafetensorError, TypeError, ValueError, AttributeError, KeyError) as error:
         got = f"no whole safetensors file ({error})"
         raise CheckpointError(place, got, "a checkpoint") from error
+
+
+def _refuse_repetitions(place: str) -> None:
+    """Safetensors, which has found the header to be one, takes the last of two equal names."""
+
+    def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names: set[str] = set()
+        for name, _ in pairs:
+            if name in names:
+                raise CheckpointError(f"{place}: header", f"{name!r} twice", "each name once")
+            names.add(name)
+        return dict(pairs)
+
+    with open(place, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        json.loads(file.read(length), object_pairs_hook=unrepeated)
 
 
 def _check_format(place: str, metadata: Mapping[str, str]) -> None:
@@ -181,11 +199,19 @@ def _check_tensors(
             raise CheckpointError(f"{place}: {name}", f"of {array.dtype.name}", dtype.name)
 
 
-def _number(place: str, metadata: Mapping[str, str], field: str) -> float:
+def _count(place: str, metadata: Mapping[str, str], field: str, most: int) -> int:
     text = metadata[field]
-    if re.fullmatch(r"\d+(\.\d+)?(e\+?\d+)?", text) and (field == "loss_scale" or text.isdigit()):
-        return float(text) if field == "loss_scale" else int(text)
-    raise CheckpointError(f"{place}: {field}", repr(text), "a number")
+    digits = len(str(most))
+    if re.fullmatch(rf"0|[1-9][0-9]{{0,{digits - 1}}}", text) and int(text) <= most:
+        return int(text)
+    raise CheckpointError(f"{place}: {field}", repr(text)[:80], f"digits of a number up to {most}")
+
+
+def _scale(place: str, metadata: Mapping[str, str]) -> float:
+    text = metadata["loss_scale"]
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", text) and 0.0 < float(text) < np.inf:
+        return float(text)
+    raise CheckpointError(f"{place}: loss_scale", repr(text)[:80], "a finite number above 0")
 
 
 def _write(path: Path, contents: bytes) -> None:

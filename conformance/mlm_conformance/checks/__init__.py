@@ -6,6 +6,7 @@ from mlm_conformance.check import CHECKS
 from mlm_conformance.checks import (
     arguments,
     bad_input,
+    chapter_ckp,
     corruption,
     distributions,
     distributions_alike,
@@ -42,6 +43,7 @@ __all__ = [
     "CHECKS",
     "arguments",
     "bad_input",
+    "chapter_ckp",
     "corruption",
     "distributions",
     "distributions_alike",

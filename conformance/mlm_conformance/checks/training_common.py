@@ -24,6 +24,7 @@ __all__ = [
     "evaluation_of",
     "mark_of",
     "opened",
+    "same_run",
     "same_state",
     "seen_in",
     "truth_of",
@@ -111,6 +112,16 @@ def same_state(
         _same(context, f"{name} {when}", later[name], state[name])
     for name in ("update", "loss_scale"):
         context.equal(f"{name} {when}", later[name], state[name])
+
+
+def same_run(
+    context: Context, session: TrainingSession, before: tuple[Arrays, Mapping[str, Any]], when: str
+) -> None:
+    """As `same_state`, and as many sequences have been consumed, where both say how many."""
+    same_state(context, session, before, when)
+    now = session.state()
+    if "position" in before[1] and "position" in now:
+        context.equal(f"position {when}", now["position"], before[1]["position"])
 
 
 def _same(context: Context, what: str, seen: Arrays, wanted: Arrays) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 
 from mlm_conformance.cases.training import SIZES, TrainingCase, training_recipes
 from mlm_conformance.check import Context
-from mlm_conformance.checks.training_common import equal_names, opened, same_state
+from mlm_conformance.checks.training_common import equal_names, opened, same_run
 from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.checks.training_updates import judged_step
 from mlm_conformance.perturbed import perturbation, unit_of
 from mlm_conformance.scatter import RUNS, Scatter, scatter
 from mlm_conformance.training_session import Batch
+from mlm_spec.errors import CheckpointError
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.layers import identity
 from mlm_spec.training.session import session as reference_session
@@ -52,13 +53,21 @@ def leg(
     """
     path = folder / "relay.safetensors"
     if before is not None:
-        session.load(path)
-        same_state(context, session, before, "from the runner before")
+        _load(context, session, path)
+        same_run(context, session, before, "from the runner before")
     for batches in updates:
         judged_step(context, case, session, batches, parts=("report", "parameters"))
     session.save(path)
     context.saw("legs")
     return session.parameters(), session.state()
+
+
+def _load(context: Context, session: Any, path: Path) -> None:
+    """The reference too has to read what a target wrote."""
+    try:
+        session.load(path)
+    except CheckpointError as error:
+        context.require(False, f"the reference refuses a checkpoint: {error}")
 
 
 def runs_of(case: TrainingCase) -> Scatter:

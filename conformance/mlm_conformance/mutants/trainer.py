@@ -188,7 +188,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All but the parameters."""
-        names = ("update", "exp_avg", "exp_avg_sq", "loss_scale")
+        names = ("update", "exp_avg", "exp_avg_sq", "loss_scale", "position")
         return {name: getattr(self._state, name) for name in names}
 
     def save(self, path: str) -> None:

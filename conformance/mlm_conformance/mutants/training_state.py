@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from mlm_spec.errors import CheckpointError
 from mlm_spec.training import checkpoint as files
 from mlm_spec.training.checkpoint import Checkpoint
 from mlm_spec.training.dropout import Dropout
+from mlm_spec.training.precision import first_loss_scale
 from mlm_spec.training.state import TrainingState, initial_state
 from mlm_spec.training.tensor_file import read_tensors, write_tensors
 
@@ -26,22 +26,23 @@ __all__ = [
     "a_checkpoint_without_moments",
     "a_checkpoint_without_the_update",
     "a_failed_load_has_taken_the_parameters",
-    "a_failed_save_says_nothing",
-    "a_save_leaves_its_temporary_file",
-    "checkpoints_are_never_replaced",
     "moments_are_exchanged_in_the_file",
     "sessions_share_their_state",
     "the_checksum_is_not_read",
     "the_checksum_is_that_of_the_tensors",
     "the_dropout_of_a_resumed_run_begins_again",
     "the_first_session_remembers_gradients",
+    "the_loss_scale_begins_again",
+    "the_policy_is_not_in_the_file",
+    "the_position_begins_again",
     "the_position_is_lost",
     "the_resumed_run_skips_an_update",
     "updates_differ_in_their_last_bits",
+    "zeros_lose_their_sign",
 ]
 
 _BACK, _BROKEN = "a_checkpoint_brings_everything_back", "a_broken_checkpoint_is_refused"
-_WRITTEN = "a_checkpoint_that_cannot_be_written_is_an_error"
+_SAVED = "what_was_loaded_is_saved_again"
 
 
 def _loading(parts: Parts, change: Callable[[TrainingState], TrainingState]) -> Parts:
@@ -66,7 +67,7 @@ def a_checkpoint_without_the_update(parts: Parts) -> Parts:
     return _loading(parts, lambda state: replace(state, update=0))
 
 
-@wrong("MLM-CKP-1", _BACK)
+@wrong("MLM-CKP-1", "the_relay_goes_on_from_others")
 def the_resumed_run_skips_an_update(parts: Parts) -> Parts:
     """A resumed run is one update further than it was."""
     return _loading(parts, lambda state: replace(state, update=state.update + 1))
@@ -83,7 +84,34 @@ def a_checkpoint_in_float32(parts: Parts) -> Parts:
     return _loading(parts, change)
 
 
-@wrong("MLM-CKP-2", "the_relay_goes_on_from_others")
+@wrong("MLM-CKP-1", _SAVED)
+def the_position_begins_again(parts: Parts) -> Parts:
+    """A resumed run has consumed nothing."""
+    return _loading(parts, lambda state: replace(state, position=0))
+
+
+@wrong("MLM-CKP-1", _SAVED)
+def the_loss_scale_begins_again(parts: Parts) -> Parts:
+    """A resumed run in float16 looks for its scale anew."""
+
+    def load(session: Any, path: str, checkpoint: Checkpoint) -> TrainingState:
+        scale = first_loss_scale(checkpoint.training.precision)
+        return replace(parts.load(session, path, checkpoint), loss_scale=scale)
+
+    return replace(parts, load=load)
+
+
+@wrong("MLM-CKP-1", _SAVED)
+def zeros_lose_their_sign(parts: Parts) -> Parts:
+    """What is loaded goes through a sum with 0."""
+
+    def change(state: TrainingState) -> TrainingState:
+        return replace(state, parameters={n: p + 0.0 for n, p in state.parameters.items()})
+
+    return _loading(parts, change)
+
+
+@wrong("MLM-CKP-2", "a_checkpoint_has_the_documented_form")
 def moments_are_exchanged_in_the_file(parts: Parts) -> Parts:
     """The two moments stand under each other's names, and are read so."""
 
@@ -119,13 +147,17 @@ def the_dropout_of_a_resumed_run_begins_again(parts: Parts) -> Parts:
         before[0] = state.update
         return state
 
+    def start(*given: Any) -> TrainingState:
+        before[0] = 0
+        return parts.start(*given)
+
     def dropout(seed: int, update: int) -> Dropout | None:
         return parts.dropout(seed, update - before[0])
 
-    return replace(parts, load=load, dropout=dropout)
+    return replace(parts, start=start, load=load, dropout=dropout)
 
 
-@wrong("MLM-CKP-3", "a_checkpoint_has_the_documented_form")
+@wrong("MLM-CKP-3", "the_checksum_is_that_of_everything_else")
 def the_checksum_is_that_of_the_tensors(parts: Parts) -> Parts:
     """The checksum does not cover the metadata."""
     return _rewriting(parts, lambda t, m: (t, {**m, "sha256": files.checksum({}, t)}))
@@ -148,6 +180,18 @@ def the_position_is_lost(parts: Parts) -> Parts:
 
     def change(tensors: Any, metadata: Any) -> Any:
         told = {**metadata, "position": "0"}
+        del told["sha256"]
+        return tensors, {**told, "sha256": files.checksum(told, tensors)}
+
+    return _rewriting(parts, change)
+
+
+@wrong("MLM-CKP-2", "a_checkpoint_says_how_it_is_masked")
+def the_policy_is_not_in_the_file(parts: Parts) -> Parts:
+    """The file says that batches come masked."""
+
+    def change(tensors: Any, metadata: Any) -> Any:
+        told = {**metadata, "policy": ""}
         del told["sha256"]
         return tensors, {**told, "sha256": files.checksum(told, tensors)}
 
@@ -204,39 +248,6 @@ def a_failed_load_has_taken_the_parameters(parts: Parts) -> Parts:
 def a_checkpoint_of_another_run_is_taken(parts: Parts) -> Parts:
     """Configurations are not compared."""
     return replace(parts, load=lambda session, path, known: files.read_checkpoint(path).state)
-
-
-@wrong("MLM-CKP-5", _WRITTEN)
-def a_failed_save_says_nothing(parts: Parts) -> Parts:
-    """A checkpoint that cannot be written is no error."""
-
-    def save(*given: Any) -> None:
-        with contextlib.suppress(CheckpointError):
-            parts.save(*given)
-
-    return replace(parts, save=save)
-
-
-@wrong("MLM-CKP-5", _WRITTEN)
-def a_save_leaves_its_temporary_file(parts: Parts) -> Parts:
-    """Beside each checkpoint lies the file that it was before."""
-
-    def save(session: Any, path: str, checkpoint: Checkpoint) -> None:
-        parts.save(session, path, checkpoint)
-        Path(f"{path}.part").write_bytes(b"")
-
-    return replace(parts, save=save)
-
-
-@wrong("MLM-CKP-4", _WRITTEN)
-def checkpoints_are_never_replaced(parts: Parts) -> Parts:
-    """Where a checkpoint lies already, nothing is written."""
-
-    def save(session: Any, path: str, checkpoint: Checkpoint) -> None:
-        if not Path(path).exists():
-            parts.save(session, path, checkpoint)
-
-    return replace(parts, save=save)
 
 
 @wrong("MLM-CKP-1", "a_resumed_run_is_the_uninterrupted_one")
