@@ -17,6 +17,7 @@ __all__ = [
     "infinite_states_are_masked_by_a_product",
     "large_logits_are_cut_in_the_values",
     "large_vocabularies_leave_a_trace_of_gradient",
+    "light_weights_leave_no_gradient",
     "nothing_selected_among_something_is_nan",
     "nothing_selected_in_a_layer_is_nan",
     "probabilities_are_kept_by_a_checksum",
@@ -181,3 +182,14 @@ def another_selection_has_the_bias_gradient_of_the_last(correct: Port) -> Port:
         return result._replace(grad_bias=None if bias is None else bias.copy())
 
     return port
+
+
+@mutant_around("MLM-GRA-4", "score", check="upstream_weights_scale_their_position")
+def light_weights_leave_no_gradient(correct: Port, call: Call) -> Any:
+    """In the gradient a weight below a thousandth is taken for 0, as if it fell below a type."""
+    if call["weights"] is None:
+        return correct(**call)
+    weights = call["weights"]
+    heavy = np.where(np.abs(weights) < 1e-3, 0, weights).astype(weights.dtype)
+    gradient = correct(**{**call, "weights": heavy}).grad_logits
+    return correct(**call)._replace(grad_logits=gradient)
