@@ -8,10 +8,10 @@ from dataclasses import replace
 from mlm_conformance.outcomes import Outcome
 from mlm_conformance.results import CheckResult, RequirementResult
 
-__all__ = ["mark_consequences", "stage_of"]
+__all__ = ["STAGES", "mark_consequences", "stage_of"]
 
 # The way of one batch; what fails at a stage explains what fails at a later one.
-_STAGES = (
+STAGES = (
     "words",
     "select",
     "replace",
@@ -119,7 +119,7 @@ def stage_of(requirement: str) -> str:
 
 
 def _home(requirement: str) -> int:
-    return _STAGES.index(stage_of(requirement))
+    return STAGES.index(stage_of(requirement))
 
 
 def _seen(failed: Sequence[RequirementResult]) -> dict[str, int]:
@@ -127,7 +127,7 @@ def _seen(failed: Sequence[RequirementResult]) -> dict[str, int]:
     checks = {r.id: [c for c in r.checks if c.outcome is Outcome.FAIL] for r in failed}
     others = [c for id, own in checks.items() if stage_of(id) != "refuse" for c in own]
     # Good calls that raise, and no wrong answer anywhere: they were refused.
-    refused = [_STAGES.index("refuse")] if all(c.what == "raised" for c in others) else []
+    refused = [STAGES.index("refuse")] if all(c.what == "raised" for c in others) else []
     return {
         id: min(max([_home(id), *refused, *_shown(check)]) for check in own)
         for id, own in checks.items()
@@ -138,12 +138,12 @@ def _shown(check: CheckResult) -> list[int]:
     """The stages of what a failed check compared, and where."""
     through_a_loss = check.port in _LOSSES and stage_of(check.requirement) == "likelihood"
     names = (_STAGE_OF_QUANTITY.get(check.what.split(" ")[0]), "sum" if through_a_loss else None)
-    return [_STAGES.index(name) for name in names if name is not None]
+    return [STAGES.index(name) for name in names if name is not None]
 
 
 def stage_seen(requirements: Sequence[RequirementResult], name: str) -> str:
     """The stage in which a failed requirement was seen to fail."""
-    return _STAGES[_seen([r for r in requirements if r.outcome is Outcome.FAIL])[name]]
+    return STAGES[_seen([r for r in requirements if r.outcome is Outcome.FAIL])[name]]
 
 
 def mark_consequences(
@@ -178,7 +178,7 @@ def mark_consequences(
     for requirement in requirements:
         # What is refused does not follow from what is computed: chapter ERR stands alone.
         stage = failed.get(requirement.id, _home(requirement.id))
-        later = requirement.id != first and failed[first] <= stage < _STAGES.index("refuse")
+        later = requirement.id != first and failed[first] <= stage < STAGES.index("refuse")
         own = tuple(
             replace(c, consequence_of=first) if later and c.outcome is Outcome.FAIL else c
             for c in requirement.checks

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlm_conformance.divergence import stage_of
+from mlm_conformance.divergence import STAGES, stage_of
 from mlm_conformance.matrix.measure import Fate, Kill
 from mlm_conformance.matrix.reasons import NEVER_ALONE, NEVER_FIRST
 from mlm_conformance.mutants.library import MUTANTS
@@ -226,7 +226,7 @@ For each MUST there is a mutant that no other requirement rejects, with these ex
 
 ## Where the first divergence is said to be in another stage
 
-The stages are words, selection, replacement, likelihood, sum, gradient, nothing selected, refusal.
+The stages, in their order: {stages}.
 
 {misplaced}
 
@@ -251,6 +251,7 @@ def markdown(matrices: Sequence[Matrix]) -> str:
     ]
     return _PAGE.format(
         summary="\n".join(map(_said, matrices)),
+        stages=", ".join(STAGES),
         profile=last.profile,
         rows="\n".join(_row(last, id) for id in _requirements()),
         never_first=_exceptions(last.never_first, NEVER_FIRST),
