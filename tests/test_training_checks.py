@@ -18,8 +18,10 @@ from mlm_conformance.checks import (
     training_checkpoints,
     training_files,
     training_gradients,
+    training_overflow,
     training_precision,
     training_relay,
+    training_runs,
     training_updates,
 )
 from mlm_conformance.checks.training_ready import Ready
@@ -35,9 +37,11 @@ from mlm_spec.training.session import session
 MODULES = (
     training_gradients,
     training_updates,
+    training_runs,
     training_checkpoints,
     training_files,
     training_precision,
+    training_overflow,
     training_relay,
 )
 READY = {ready.name: ready for module in MODULES for ready in module.READY}

@@ -107,7 +107,7 @@ class Trial:
 
 def draw(check: Check, profile: Profile, seed: int, each: Callable[[Any], object]) -> None:
     """``each`` gets the recipes that Hypothesis draws for a check; one that raises is shrunk."""
-    if check.strategy is None:
+    if check.strategy is None or not check.drawn(profile):
         return
 
     @use_seed(_digest(seed, check.stream))

@@ -16,7 +16,7 @@ from mlm_conformance.check import Context, Violation
 from mlm_conformance.checks.training_common import equal_names, opened
 from mlm_conformance.checks.training_ready import Ready
 
-__all__ = ["READY", "checksum", "read_file"]
+__all__ = ["READY", "checksum", "read_file", "sequences_in"]
 
 _DTYPES = {"F64": "<f8", "F32": "<f4"}
 _FIELDS = {"dtype", "shape", "data_offsets"}
@@ -51,7 +51,7 @@ def _metadata_is_right(
     context: Context, case: TrainingCase, metadata: dict[str, str], state: dict[str, Any]
 ) -> None:
     seen = (b for update in case.updates for b in update)
-    position = sum(_sequences(batch) for batch in seen)
+    position = sum(sequences_in(batch) for batch in seen)
     wanted = {
         "format": "mlm-spec-checkpoint/1",
         "update": str(int(state["update"])),
@@ -67,7 +67,7 @@ def _metadata_is_right(
         context.require(said == text, f"{name} of a checkpoint is {said!r}, should be {text!r}")
 
 
-def _sequences(batch: dict[str, Any]) -> int:
+def sequences_in(batch: dict[str, Any]) -> int:
     """How many a micro-batch shows; one in two rows counts twice."""
     real, ids = batch["attention_mask"], batch["sequence_id"]
     return sum(len(np.unique(ids[row][real[row]], axis=0)) for row in range(len(real)))

@@ -96,6 +96,7 @@ class Parts:
     overflowed: Callable[..., TrainingState]
     save: Callable[[Any, str, Checkpoint], None]
     load: Callable[[Any, str, Checkpoint], TrainingState]
+    grown: Callable[[TrainingState, TrainingConfig], float]
 
 
 def _save(session: Any, path: str, checkpoint: Checkpoint) -> None:
@@ -117,10 +118,15 @@ def _overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState
     return replace(state, loss_scale=scale)
 
 
+def _grown(state: TrainingState, training: TrainingConfig) -> float:
+    """The loss scale after the update that follows the state."""
+    return next_loss_scale(state.loss_scale, state.update + 1, True, training.precision)
+
+
 CORRECT_PARTS = Parts(
     training_batch, objective_and_gradients, objective, mean_of_all, _direction, global_norm,
     clipped, adamw, learning_rate, Dropout, lambda seed, update: None, _unchanged, _loss,
-    lambda state: state, initial_state, is_held, _overflowed, _save, _load,
+    lambda state: state, initial_state, is_held, _overflowed, _save, _load, _grown,
 )  # fmt: skip
 
 
@@ -177,7 +183,7 @@ class Trainer:
         direction, norm = parts.direction(parts, found, training)
         moved = parts.adamw(old.parameters, direction, old.exp_avg, old.exp_avg_sq, n, training)
         theta, m, v = moved
-        scale = next_loss_scale(old.loss_scale, n, True, training.precision)
+        scale = parts.grown(old, training)
         self._state = TrainingState(theta, m, v, n, scale, old.position)
         report = {"loss": parts.loss(found), "norm": norm, "learning_rate": rate, "status": 0}
         return {**report, "count": count, "update": n}

@@ -22,6 +22,7 @@ __all__ = [
     "clipping_before_averaging",
     "clipping_by_value",
     "clipping_each_tensor",
+    "clipping_just_below_the_limit",
     "clipping_raises_small_gradients",
     "gradients_of_two_micro_batches_at_most",
     "no_clipping",
@@ -31,14 +32,16 @@ __all__ = [
     "the_loss_is_a_mean_of_means",
     "the_norm_counts_tied_words_twice",
     "the_norm_is_that_after_clipping",
+    "the_norm_is_that_of_the_largest_tensor",
     "updates_of_three_micro_batches_at_most",
 ]
 
-_MEAN, _FIRST, _REPORT = (
+_MEAN, _ONCE, _SPLIT = (
     "gradients_are_those_of_the_loss",
-    "the_first_update_is_that_of_adamw",
-    "an_update_reports_what_it_did",
+    "an_update_clips_once",
+    "the_split_of_an_update_does_not_matter",
 )
+_CLIP, _NORM = "clipping_scales_to_the_limit", "the_norm_is_that_of_all_parameters"
 _MEANS = "https://github.com/huggingface/transformers/issues/34242"
 
 
@@ -103,7 +106,7 @@ def gradients_of_two_micro_batches_at_most(parts: Parts) -> Parts:
     return replace(parts, mean=lambda found: parts.mean(found[:2]))
 
 
-@wrong("MLM-TRN-3", "the_split_of_an_update_does_not_matter")
+@wrong("MLM-TRN-3", _SPLIT)
 def updates_of_three_micro_batches_at_most(parts: Parts) -> Parts:
     """Micro-batches after the third are not accumulated."""
     return replace(
@@ -128,7 +131,7 @@ def _clipping(parts: Parts, how: Callable[..., Any]) -> Parts:
     return replace(parts, clipped=how)
 
 
-@wrong("MLM-TRN-2", _FIRST)
+@wrong("MLM-TRN-2", _ONCE)
 def clipping_before_averaging(parts: Parts) -> Parts:
     """Each micro-batch is clipped alone, and then all are averaged."""
 
@@ -144,13 +147,13 @@ def clipping_before_averaging(parts: Parts) -> Parts:
     return replace(parts, direction=direction)
 
 
-@wrong("MLM-OPT-4", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def clipping_adds_a_millionth(parts: Parts) -> Parts:
     """Gradients are divided by the norm and 1e-6."""
     return _clipping(parts, lambda g, norm, most: clipped(g, norm + 1e-6, most))
 
 
-@wrong("MLM-OPT-3", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def clipping_each_tensor(parts: Parts) -> Parts:
     """Every tensor is clipped by its own norm."""
 
@@ -163,7 +166,7 @@ def clipping_each_tensor(parts: Parts) -> Parts:
     return _clipping(parts, each)
 
 
-@wrong("MLM-OPT-4", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def clipping_by_value(parts: Parts) -> Parts:
     """Entries are clipped, not the norm."""
 
@@ -184,13 +187,13 @@ def clipping_raises_small_gradients(parts: Parts) -> Parts:
     return _clipping(parts, scaled)
 
 
-@wrong("MLM-OPT-4", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def no_clipping(parts: Parts) -> Parts:
     """Gradients are never clipped."""
     return _clipping(parts, lambda gradients, norm, most: gradients)
 
 
-@wrong("MLM-TRN-2", _REPORT)
+@wrong("MLM-TRN-2", _ONCE)
 def the_norm_is_that_after_clipping(parts: Parts) -> Parts:
     """The report tells the norm of the clipped gradients."""
 
@@ -201,13 +204,32 @@ def the_norm_is_that_after_clipping(parts: Parts) -> Parts:
     return replace(parts, direction=direction)
 
 
-@wrong("MLM-OPT-3", _REPORT)
+@wrong("MLM-OPT-3", _NORM)
+def the_norm_is_that_of_the_largest_tensor(parts: Parts) -> Parts:
+    """The norm is the largest of the tensors' own."""
+    return replace(parts, norm=lambda g: max(parts.norm({name: x}) for name, x in g.items()))
+
+
+@wrong("MLM-OPT-4", "clipping_leaves_small_gradients")
+def clipping_just_below_the_limit(parts: Parts) -> Parts:
+    """A norm that would exceed the limit with a millionth more is clipped, to the limit."""
+
+    def early(gradients: Any, norm: float, most: float | None) -> Any:
+        is_near = most is not None and most - 1e-6 < norm <= most
+        return clipped(gradients, norm + 1e-6, most) if is_near else clipped(gradients, norm, most)
+
+    return _clipping(parts, early)
+
+
+@wrong("MLM-OPT-3", _NORM)
 def the_norm_counts_tied_words_twice(parts: Parts) -> Parts:
     """The norm has word embeddings in it as embeddings and as output layer."""
     return replace(parts, norm=lambda g: parts.norm({**g, "cls.predictions.decoder": g[WORDS]}))
 
 
-@wrong("MLM-TRN-1", _REPORT, "https://github.com/huggingface/transformers/issues/39241")
+@wrong(
+    "MLM-TRN-1", "the_loss_is_one_mean", "https://github.com/huggingface/transformers/issues/39241"
+)
 def the_loss_is_a_mean_of_means(parts: Parts) -> Parts:
     """The loss that is reported is the mean of the micro-batches' losses."""
 
