@@ -11,6 +11,7 @@ import numpy as np
 from mlm_conformance.mutants.trainer import Parts, with_batch, wrong
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import TrainingConfig
+from mlm_spec.training.dropout import Dropout
 from mlm_spec.training.optimizer import clipped
 from mlm_spec.training.parameters import WORDS
 
@@ -18,12 +19,15 @@ __all__ = [
     "a_mean_of_micro_batch_means",
     "a_micro_batch_is_lost",
     "a_sum_without_its_count",
+    "an_evaluation_adds_up_means",
+    "an_evaluation_has_the_dropout_of_an_update",
     "clipping_adds_a_millionth",
     "clipping_before_averaging",
     "clipping_by_value",
     "clipping_each_tensor",
     "clipping_just_below_the_limit",
     "clipping_raises_small_gradients",
+    "dropout_goes_by_the_row",
     "gradients_of_two_micro_batches_at_most",
     "no_clipping",
     "the_count_is_that_of_the_last_micro_batch",
@@ -237,3 +241,36 @@ def the_loss_is_a_mean_of_means(parts: Parts) -> Parts:
         return float(-np.mean([f.sum / max(int(f.count), 1) for f in found]))
 
     return replace(parts, loss=loss)
+
+
+@wrong(
+    "MLM-TRN-7",
+    "evaluation_drops_nothing",
+    "https://github.com/huggingface/transformers/issues/39241",
+)
+def an_evaluation_adds_up_means(parts: Parts) -> Parts:
+    """The sum of an evaluation is that of its batches' means."""
+
+    def value(*given: Any, **named: Any) -> Any:
+        found = parts.value(*given, **named)
+        return found._replace(sum=found.sum / max(int(found.count), 1))
+
+    return replace(parts, value=value)
+
+
+@wrong("MLM-TRN-7", "evaluation_drops_nothing")
+def an_evaluation_has_the_dropout_of_an_update(parts: Parts) -> Parts:
+    """An evaluation drops what the next update will drop."""
+    return replace(parts, dropout_of_evaluation=Dropout)
+
+
+@wrong("MLM-TRN-3", _SPLIT, "https://github.com/huggingface/transformers/issues/31412")
+def dropout_goes_by_the_row(parts: Parts) -> Parts:
+    """What is dropped follows the row of the micro-batch, and changes with the split."""
+
+    def by_row(batch: TrainingBatch) -> TrainingBatch:
+        ids = np.zeros_like(batch.sequence_id)
+        ids[..., 0] = np.arange(len(ids), dtype=np.uint32)[:, None]
+        return batch._replace(sequence_id=ids)
+
+    return with_batch(parts, by_row)

@@ -16,14 +16,19 @@ from mlm_spec.training.state import TrainingState
 __all__ = [
     "a_constant_that_falls",
     "a_line_from_the_first_update",
+    "a_micro_batch_of_nothing_empties_its_update",
     "a_plan_ends_with_an_error_of_its_own",
     "a_plan_goes_on_at_a_rate_of_0",
     "a_plan_goes_on_at_its_last_rate",
+    "a_position_of_whole_updates",
+    "an_update_of_nothing_advances_the_schedule",
+    "an_update_of_nothing_takes_no_sequences",
     "betas_are_exchanged",
     "corrections_count_from_0",
     "decay_as_part_of_the_gradient",
     "decay_of_what_the_step_has_left",
     "decay_without_the_learning_rate",
+    "dropout_counts_attempts",
     "embeddings_do_not_decay",
     "epsilon_before_the_correction",
     "epsilon_inside_the_root",
@@ -38,6 +43,7 @@ __all__ = [
     "nothing_divides_by_zero",
     "nothing_moves_parameters",
     "rates_count_from_0",
+    "the_correction_counts_attempts",
     "the_end_of_a_plan_is_seen_too_late",
     "the_last_rate_is_0",
     "the_second_moment_before_clipping",
@@ -382,3 +388,95 @@ def nothing_divides_by_zero(parts: Parts) -> Parts:
         return state, {**parts.nothing(state, training)[1], "loss": np.nan}
 
     return replace(parts, nothing=nothing)
+
+
+@wrong("MLM-TRN-4", "a_micro_batch_of_nothing_is_no_update_of_nothing")
+def a_micro_batch_of_nothing_empties_its_update(parts: Parts) -> Parts:
+    """Where one micro-batch has nothing selected, the update is taken for one of nothing."""
+    counts: list[int] = []
+
+    def gradients(*given: Any, **named: Any) -> Any:
+        found = parts.gradients(*given, **named)
+        counts.append(int(found.count))
+        return found
+
+    def is_held(*given: Any) -> bool:
+        is_whole = all(counts)
+        counts.clear()
+        return is_whole and parts.is_held(*given)
+
+    return replace(parts, gradients=gradients, is_held=is_held)
+
+
+_NUMBER = "one_number_counts_the_updates"
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def an_update_of_nothing_advances_the_schedule(parts: Parts) -> Parts:
+    """The learning rate follows a counter of its own, that of the attempts."""
+    attempts = [0]
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        attempts[0] += 1
+        return learning_rate(min(attempts[0], config.total_updates), config)
+
+    return replace(parts, rate=rate)
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def the_correction_counts_attempts(parts: Parts) -> Parts:
+    """The bias correction follows a counter of its own, that of the attempts."""
+    attempts = [0]
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        attempts[0] += 1
+        return parts.rate(n, config)
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Moved:
+        late = attempts[0]
+        factor = learning_rate(n, config) / learning_rate(late, config)
+        fixed = replace(config, learning_rate=config.learning_rate * factor)
+        return adamw(theta, g, m, v, late, fixed)
+
+    return replace(parts, rate=rate, adamw=moved)
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def dropout_counts_attempts(parts: Parts) -> Parts:
+    """Dropout follows a counter of its own, that of the attempts."""
+    attempts = [0]
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        attempts[0] += 1
+        return parts.rate(n, config)
+
+    return replace(parts, rate=rate, dropout=lambda seed, update: parts.dropout(seed, attempts[0]))
+
+
+_TAKEN = "an_update_takes_its_sequences_along"
+
+
+@wrong("MLM-TRN-11", _TAKEN)
+def an_update_of_nothing_takes_no_sequences(parts: Parts) -> Parts:
+    """An update of nothing meets the same batch for ever."""
+    before = [0]
+
+    def nothing(state: TrainingState, training: TrainingConfig) -> Any:
+        return parts.nothing(replace(state, position=before[0]), training)
+
+    def grown(state: TrainingState, training: TrainingConfig) -> float:
+        before[0] = state.position
+        return parts.grown(state, training)
+
+    return replace(parts, nothing=nothing, grown=grown)
+
+
+@wrong("MLM-TRN-11", _TAKEN)
+def a_position_of_whole_updates(parts: Parts) -> Parts:
+    """The position is the number of updates made."""
+
+    def save(session: Any, path: str, checkpoint: Any) -> None:
+        told = replace(checkpoint.state, position=checkpoint.state.update)
+        parts.save(session, path, replace(checkpoint, state=told))
+
+    return replace(parts, save=save)
