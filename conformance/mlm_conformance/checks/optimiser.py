@@ -37,10 +37,9 @@ def _recipes(
     return planned(recipes, **steady)
 
 
-_LINE, _LEVEL = _recipes(schedule="linear"), _recipes(schedule="constant")
+_LINE = _recipes(schedule="linear")
 # Without attention no gradient is 0 but for those that are so exactly, and ε need not hide any.
 _SHARP = _recipes(updates=3, size=SIZES[0], epsilon=1e-30)
-_BOTH: Recipes = (_LINE[0], (_LINE[1][0], _LEVEL[1][0]))
 
 _TABLE = (
     ("MLM-OPT-1", "moments_follow_their_averages", _recipes(updates=2, max_grad_norm=0.5)),
@@ -56,7 +55,7 @@ _TABLE = (
     ),
     ("MLM-OPT-7", "vectors_do_not_decay", _recipes()),
     ("MLM-OPT-8", "the_rate_rises_in_the_warm_up", _LINE),
-    ("MLM-OPT-9", "the_rate_falls_or_stays", _BOTH),
+    ("MLM-OPT-9", "the_rate_falls_or_stays", _LINE),
     ("MLM-OPT-10", "a_plan_that_has_ended_is_an_error", _LINE),
 )
 

@@ -179,12 +179,13 @@ def the_rate_rises_in_the_warm_up(context: Context, case: TrainingCase) -> None:
 
 def the_rate_falls_or_stays(context: Context, case: TrainingCase) -> None:
     """From the end of the warm-up to the last update of a plan, which still learns."""
-    _rates_follow(context, case, {"warmup_updates": 2, "total_updates": 4}, 4)
-    context.saw("lines", case.plan.schedule == "linear")
-    context.saw("constants", case.plan.schedule == "constant")
+    for schedule in ("linear", "constant"):
+        about = {"warmup_updates": 2, "total_updates": 4, "schedule": schedule}
+        _rates_follow(context, case, about, 4)
+        context.saw(f"{schedule} schedules")
 
 
-def _rates_follow(context: Context, case: TrainingCase, plan: dict[str, int], last: int) -> None:
+def _rates_follow(context: Context, case: TrainingCase, plan: dict[str, Any], last: int) -> None:
     short = replace(case, training={**case.training, **plan})
     with opened(context, short) as session:
         for _ in range(last):
@@ -215,8 +216,6 @@ _FREE = training_recipes(dropouts=("none", "hidden"), max_grad_norm=None)
 _SMALL = training_recipes(dropouts=("none",), sizes=SIZES[:2])
 _RUNS = training_recipes(dropouts=("none", "hidden", "everywhere"), sizes=SIZES[1:3], updates=20)
 _BOTH = (_CLIPPED[0], (*_CLIPPED[1], *_FREE[1]))
-_CONSTANT = training_recipes(dropouts=("none",), sizes=SIZES[:2], schedule="constant")
-_PLANS = (_SMALL[0], (*_SMALL[1], *_CONSTANT[1]))
 
 READY = (
     Ready(the_first_update_is_that_of_adamw, _BOTH, ("updates",), "step"),
@@ -230,7 +229,7 @@ READY = (
     Ready(twenty_updates_follow_one_by_one, (None, _RUNS[1]), ("updates", "dropout"), "step"),
     Ready(an_update_reports_what_it_did, _FEW, ("updates", "clipped"), "step"),
     Ready(the_rate_rises_in_the_warm_up, _SMALL, ("updates of a warm-up",), "step"),
-    Ready(the_rate_falls_or_stays, _PLANS, ("lines", "constants"), "step"),
+    Ready(the_rate_falls_or_stays, _SMALL, ("linear schedules", "constant schedules"), "step"),
     Ready(the_split_of_an_update_does_not_matter, _FEW, ("splits",), "step", theorem=True),
     Ready(vectors_do_not_decay, _SMALL, ("vectors",), "step"),
 )

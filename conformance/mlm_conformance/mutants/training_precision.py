@@ -229,7 +229,7 @@ def the_scale_falls_below_1(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong("MLM-TRN-9", _RUN, "https://github.com/Lightning-AI/pytorch-lightning/issues/9330")
+@wrong("MLM-TRN-9", _RUN)
 def clipping_before_the_scale_is_divided_out(parts: Parts) -> Parts:
     """Gradients are clipped while the loss scale is in them, which brings them to nothing."""
 

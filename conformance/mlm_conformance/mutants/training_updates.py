@@ -291,7 +291,7 @@ def a_line_from_the_first_update(parts: Parts) -> Parts:
     return _rated(parts, rate)
 
 
-@wrong("MLM-OPT-9", _AFTER, profile="ci")
+@wrong("MLM-OPT-9", _AFTER)
 def a_constant_that_falls(parts: Parts) -> Parts:
     """Every schedule is linear."""
     return _rated(parts, lambda n, c: learning_rate(n, replace(c, schedule="linear")))
