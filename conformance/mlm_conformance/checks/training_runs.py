@@ -43,8 +43,7 @@ def a_plan_that_has_ended_is_an_error(context: Context, case: TrainingCase) -> N
 
 
 def an_update_of_nothing_changes_nothing(context: Context, case: TrainingCase) -> None:
-    """Neither parameters nor moments, nor the number of updates; the next one is as if it had not
-    been."""
+    """Neither parameters nor moments, nor the number of updates."""
     empty = _emptied(case.updates[0])
     with opened(context, case) as session:
         session.step(case.updates[0])
@@ -56,7 +55,6 @@ def an_update_of_nothing_changes_nothing(context: Context, case: TrainingCase) -
         same_state(context, session, before, "after an update of nothing")
         for name in report.keys() & {"loss", "norm", "learning_rate"}:
             context.equal(f"{name} of nothing", report[name], 0.0)
-        judged_step(context, case, session, case.updates[0], parts=("parameters",))
 
 
 def a_micro_batch_of_nothing_is_no_update_of_nothing(context: Context, case: TrainingCase) -> None:

@@ -269,8 +269,8 @@ def dropout_goes_by_the_row(parts: Parts) -> Parts:
     """What is dropped follows the row of the micro-batch, and changes with the split."""
 
     def by_row(batch: TrainingBatch) -> TrainingBatch:
-        ids = np.zeros_like(batch.sequence_id)
-        ids[..., 0] = np.arange(len(ids), dtype=np.uint32)[:, None]
+        ids = batch.sequence_id.copy()
+        ids[..., 1] = np.arange(len(ids), dtype=np.uint32)[:, None]
         return batch._replace(sequence_id=ids)
 
     return with_batch(parts, by_row)

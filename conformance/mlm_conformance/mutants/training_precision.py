@@ -224,6 +224,8 @@ def the_scale_falls_below_1(parts: Parts) -> Parts:
     """An overflow halves whatever scale there is."""
 
     def overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        if training.precision != "float16":
+            return parts.overflowed(state, training)
         return replace(state, loss_scale=state.loss_scale / 2.0)
 
     return replace(parts, overflowed=overflowed)

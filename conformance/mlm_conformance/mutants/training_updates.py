@@ -395,62 +395,69 @@ def a_micro_batch_of_nothing_empties_its_update(parts: Parts) -> Parts:
     """Where one micro-batch has nothing selected, the update is taken for one of nothing."""
     counts: list[int] = []
 
+    def rate(n: int, config: TrainingConfig) -> float:
+        counts.clear()
+        return parts.rate(n, config)
+
     def gradients(*given: Any, **named: Any) -> Any:
         found = parts.gradients(*given, **named)
         counts.append(int(found.count))
         return found
 
     def is_held(*given: Any) -> bool:
-        is_whole = all(counts)
-        counts.clear()
-        return is_whole and parts.is_held(*given)
+        return all(counts) and parts.is_held(*given)
 
-    return replace(parts, gradients=gradients, is_held=is_held)
+    return replace(parts, rate=rate, gradients=gradients, is_held=is_held)
 
 
 _NUMBER = "one_number_counts_the_updates"
 
 
-@wrong("MLM-TRN-6", _NUMBER)
-def an_update_of_nothing_advances_the_schedule(parts: Parts) -> Parts:
-    """The learning rate follows a counter of its own, that of the attempts."""
+def _attempting(parts: Parts) -> tuple[Parts, list[int]]:
+    """The parts with a counter of a session's attempts, those of nothing among them."""
     attempts = [0]
+
+    def start(*given: Any) -> TrainingState:
+        attempts[0] = 0
+        return parts.start(*given)
 
     def rate(n: int, config: TrainingConfig) -> float:
         attempts[0] += 1
-        return learning_rate(min(attempts[0], config.total_updates), config)
+        return parts.rate(n, config)
 
-    return replace(parts, rate=rate)
+    return replace(parts, start=start, rate=rate), attempts
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def an_update_of_nothing_advances_the_schedule(parts: Parts) -> Parts:
+    """The learning rate follows a counter of its own, that of the attempts."""
+    counting, attempts = _attempting(parts)
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        counting.rate(n, config)
+        return learning_rate(attempts[0], config)
+
+    return replace(counting, rate=rate)
 
 
 @wrong("MLM-TRN-6", _NUMBER)
 def the_correction_counts_attempts(parts: Parts) -> Parts:
     """The bias correction follows a counter of its own, that of the attempts."""
-    attempts = [0]
-
-    def rate(n: int, config: TrainingConfig) -> float:
-        attempts[0] += 1
-        return parts.rate(n, config)
+    counting, attempts = _attempting(parts)
 
     def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Moved:
-        late = attempts[0]
-        factor = learning_rate(n, config) / learning_rate(late, config)
+        factor = learning_rate(n, config) / learning_rate(attempts[0], config)
         fixed = replace(config, learning_rate=config.learning_rate * factor)
-        return adamw(theta, g, m, v, late, fixed)
+        return adamw(theta, g, m, v, attempts[0], fixed)
 
-    return replace(parts, rate=rate, adamw=moved)
+    return replace(counting, adamw=moved)
 
 
 @wrong("MLM-TRN-6", _NUMBER)
 def dropout_counts_attempts(parts: Parts) -> Parts:
     """Dropout follows a counter of its own, that of the attempts."""
-    attempts = [0]
-
-    def rate(n: int, config: TrainingConfig) -> float:
-        attempts[0] += 1
-        return parts.rate(n, config)
-
-    return replace(parts, rate=rate, dropout=lambda seed, update: parts.dropout(seed, attempts[0]))
+    counting, attempts = _attempting(parts)
+    return replace(counting, dropout=lambda seed, update: parts.dropout(seed, attempts[0]))
 
 
 _TAKEN = "an_update_takes_its_sequences_along"
