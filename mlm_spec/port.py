@@ -19,6 +19,7 @@ from mlm_spec.objective import score
 from mlm_spec.policy import MaskingPolicy
 from mlm_spec.random_words import threefry4x32
 from mlm_spec.step import head_step, mask_step, raise_for_status, score_step
+from mlm_spec.training.order import sequences_at
 from mlm_spec.training.session import session
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "loss_reduction",
     "mask",
     "mask_step",
+    "order",
     "policy",
     "raise_for_status",
     "random_words",
@@ -53,6 +55,24 @@ def random_words(key: NDArray[np.uint32], counter: NDArray[np.uint32]) -> NDArra
     """
     keys = check_array("key", key, ("n", 4), ("uint32",))
     return threefry4x32(keys, check_array("counter", counter, (len(keys), 4), ("uint32",)))
+
+
+def order(position: int, number: int, count: int, seed: int) -> dict[str, NDArray[np.int64]]:
+    """The next ``number`` sequences from ``position`` on, and the epoch of each: int64 (number,).
+
+    As `mlm_spec.training.order.sequences_at`, its parts one after the other.
+
+    Raises
+    ------
+    SeedError, InputError.
+    """
+    parts = sequences_at(position, number, count, seed)
+    nothing = np.zeros(0, np.int64)
+    epochs = [np.full(part.shape, epoch, np.int64) for epoch, part in parts]
+    return {
+        "epoch": np.concatenate([nothing, *epochs]),
+        "sequence": np.concatenate([nothing, *(part for _, part in parts)]),
+    }
 
 
 def policy(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Pure functions for compiled training steps (`mask_step`, `log_likelihood_sum`,
 `head_log_likelihood_sum`, `loss_sum`, `score_step`, `head_step`), checked functions that raise
-(`mask`, `score`, `head`, `loss`), `JaxSession` for training, and `JaxPort` for the conformance
-suite.
+(`mask`, `score`, `head`, `loss`), `JaxSession` and `sequences_at` for training, and `JaxPort` for
+the conformance suite.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mlm_jax.objective import (
     score,
     score_step,
 )
+from mlm_jax.order import RunPart, sequences_at
 from mlm_jax.port import JaxPort
 from mlm_jax.random_words import key_words, random_words, threefry4x32
 from mlm_jax.session import JaxSession
@@ -30,6 +31,7 @@ __all__ = [
     "JaxSession",
     "MaskStep",
     "MaskingPlan",
+    "RunPart",
     "ScoreStep",
     "head",
     "head_log_likelihood_sum",
@@ -46,5 +48,6 @@ __all__ = [
     "random_words",
     "score",
     "score_step",
+    "sequences_at",
     "threefry4x32",
 ]

@@ -20,6 +20,7 @@ from mlm_jax.head import jitted_head_step, rounded_capacity
 from mlm_jax.loss import denominator
 from mlm_jax.masking import checked_words, jitted_mask_step
 from mlm_jax.objective import accumulator, jitted_score_step
+from mlm_jax.order import RunPart, sequences_at
 from mlm_jax.random_words import key_words, random_words
 from mlm_jax.session import JaxSession
 from mlm_jax.thresholds import make_plan
@@ -249,6 +250,11 @@ class JaxPort:
             "grad_bias": None if bias is None else np.asarray(step.grad_bias),
             "status": int(step.status),
         }
+
+    def order(self, position: int, number: int, count: int, seed: int) -> RunPart:
+        """`mlm_jax.order.sequences_at`."""
+        with self._running():
+            return sequences_at(position, number, count, seed)
 
     def session(
         self,

@@ -17,6 +17,7 @@ from mlm_jax.checking import check_array, check_seed
 
 __all__ = [
     "DROPOUT",
+    "ORDER",
     "RANK",
     "SPAN",
     "TAG",
@@ -30,7 +31,7 @@ __all__ = [
 Block = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 # Streams: the second counter word tells the uses of one position apart.
-TOKEN, SPAN, RANK, DROPOUT = 0, 1, 2, 3
+TOKEN, SPAN, RANK, DROPOUT, ORDER = 0, 1, 2, 3, 4
 TAG = 0x4D4C4D00
 
 _PARITY = 0x1BD11BDA  # the extra key word is the xor of the key and this
@@ -73,7 +74,7 @@ def words_at(key: jax.Array, sequence_id: jax.Array, position: jax.Array, stream
     key : uint32 (4,), see `key_words`.
     sequence_id : uint32 (..., 2), the low word first.
     position : uint32 (...).
-    stream : TOKEN, SPAN or RANK.
+    stream : TOKEN, SPAN, RANK or ORDER.
 
     Returns
     -------

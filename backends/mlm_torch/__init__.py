@@ -27,7 +27,8 @@ Four families:
 * *training*: `MaskedLanguageModel`, an `nn.Module` whose forward is the objective of a batch laid
   out by `layout_of`, and `Updater`, which makes one update of it from `MicroBatch` tuples.
   `TorchPort.session` is the same for arrays, with checkpoints.  `join_replicas` makes each of
-  them one of several processes that ``torchrun`` started.
+  them one of several processes that ``torchrun`` started.  `sequences_at` says which sequences
+  come next, in an order that every process makes for itself.
 
 For those who train elsewhere `MaskingCollator` brings the masks into their `DataLoader`.
 
@@ -57,6 +58,7 @@ from mlm_torch.objective import (
     score_step,
     step_log_likelihood_sum,
 )
+from mlm_torch.order import RunPart, sequences_at
 from mlm_torch.places import sequence_words
 from mlm_torch.random_words import make_key, random_words
 from mlm_torch.replicas import Replicas, join_replicas
@@ -72,6 +74,7 @@ __all__ = [
     "MicroBatch",
     "NumberedDataset",
     "Replicas",
+    "RunPart",
     "ScoreStep",
     "StepSum",
     "Updater",
@@ -93,6 +96,7 @@ __all__ = [
     "score",
     "score_step",
     "sequence_words",
+    "sequences_at",
     "step_head_log_likelihood_sum",
     "step_log_likelihood_sum",
 ]

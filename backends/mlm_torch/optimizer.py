@@ -39,7 +39,7 @@ class Mean(NamedTuple):
     ----------
     exponent : they were divided by 2^exponent too, so that no square overflows or vanishes.
     norm : the global norm without that, float64.
-    finite : whether all of them are.
+    finite : whether all of them are, and the sum of their squares, in their dtype (MLM-TRN-5).
     """
 
     exponent: Tensor
@@ -118,7 +118,10 @@ def mean_gradients(
     torch._foreach_div_(gradients, divisor * _power_of_two(exponent))
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(here)).double())
     norm = replicas.norm(norm)
-    return Mean(exponent, norm * _power_of_two(exponent), finite)
+    norm = norm * _power_of_two(exponent)
+    # Second moments have to hold the squares, whatever the norm itself needs.
+    held = torch.isfinite(norm.to(gradients[0].dtype).square())
+    return Mean(exponent, norm, finite & held)
 
 
 def _power_of_two(exponent: Tensor) -> Tensor:

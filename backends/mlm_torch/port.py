@@ -25,6 +25,7 @@ from mlm_torch.head import HeadStep, head, head_step
 from mlm_torch.loss import Reduction, loss
 from mlm_torch.masking import MaskStep, mask, mask_step
 from mlm_torch.objective import ScoreStep, score, score_step
+from mlm_torch.order import sequences_at
 from mlm_torch.random_words import make_key, random_words
 from mlm_torch.replicas import ALONE, Replicas
 from mlm_torch.session import Session
@@ -162,6 +163,11 @@ class TorchPort:
         value = loss(*tensors, ignore_index, num_items, self.loss_reduction)
         (gradient,) = torch.autograd.grad(value, tensors[0])
         return {"loss": _array(value), "grad_logits": _array(gradient)}
+
+    def order(self, position: int, number: int, count: int, seed: int) -> dict[str, Array]:
+        """As `mlm_torch.sequences_at`."""
+        part = sequences_at(position, number, count, seed, self.device)
+        return {name: _array(numbers) for name, numbers in part._asdict().items()}
 
     def session(
         self,

@@ -21,6 +21,7 @@ from mlm_torch.checking import check_words
 
 __all__ = [
     "STREAM_DROPOUT",
+    "STREAM_ORDER",
     "STREAM_RANK",
     "STREAM_SPAN",
     "STREAM_TOKEN",
@@ -34,7 +35,7 @@ __all__ = [
     "words",
 ]
 
-STREAM_TOKEN, STREAM_SPAN, STREAM_RANK, STREAM_DROPOUT = 0, 1, 2, 3
+STREAM_TOKEN, STREAM_SPAN, STREAM_RANK, STREAM_DROPOUT, STREAM_ORDER = 0, 1, 2, 3, 4
 
 _TAG = 0x4D4C4D00
 _PARITY = 0x1BD11BDA

@@ -26,6 +26,8 @@ STAGES = (
     "output",
     "dropout",
     "gradient",
+    "clip",
+    "rate",
     "update",
     "file",
     "checkpoint",
@@ -85,6 +87,23 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-CKP-2": "file",
     "MLM-CKP-3": "file",
     # What happens to nothing tells least: a wrong denominator shows there too.
+    # An update is made of a gradient, its clipping and a rate; a moment shows all of these.
+    "MLM-OPT-3": "clip",
+    "MLM-OPT-4": "clip",
+    "MLM-OPT-8": "rate",
+    "MLM-OPT-9": "rate",
+    "MLM-TRN-2": "update",
+    "MLM-TRN-3": "update",
+    "MLM-TRN-8": "update",
+    "MLM-TRN-10": "select",
+    "MLM-TRN-11": "select",
+    "MLM-TRN-12": "replace",
+    # What is not made, and what goes on after it.
+    "MLM-TRN-4": "nothing",
+    "MLM-TRN-5": "nothing",
+    "MLM-TRN-6": "nothing",
+    "MLM-TRN-9": "nothing",
+    "MLM-OPT-10": "nothing",
     "MLM-OBJ-7": "nothing",
     "MLM-OBJ-13": "nothing",
     "MLM-OBJ-14": "nothing",
@@ -107,6 +126,9 @@ _STAGE_OF_QUANTITY = {
     "grad_weight": "gradient",
     "grad_bias": "gradient",
     "gradient": "gradient",  # of a loss
+    "exp_avg": "update",
+    "exp_avg_sq": "update",
+    "update": "update",  # what it leaves of a parameter
 }
 # A loss is a sum, divided: what it shows of a log-likelihood it shows through both.
 _LOSSES = ("loss", "head_loss")

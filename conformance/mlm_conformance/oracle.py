@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mlm_spec
-from mlm_spec import HeadResult, MaskedBatch, ScoreResult
+from mlm_spec import HeadResult, MaskedBatch, ScoreResult, port
 
 __all__ = ["Oracle", "independent_oracle", "oracle_for", "reference_oracle", "remembering"]
 
@@ -39,6 +39,7 @@ class Oracle:
     score : the same with its gradient.
     head : (hidden, weight, bias, targets, selected, weights) → HeadResult, all float64.
     words : (key, counter), uint32 (n, 4) each → uint32 (n, 4).
+    order : (position, number, count, seed) → epoch and sequence, int64 (number,) each.
 
     The latest answers of those that are slow are kept: several checks ask for the same.
     """
@@ -49,6 +50,7 @@ class Oracle:
     score: Callable[..., ScoreResult]
     head: Callable[..., HeadResult]
     words: Callable[[Array, Array], Array]
+    order: Callable[..., Mapping[str, Array]]
 
 
 def reference_oracle() -> Oracle:
@@ -60,6 +62,7 @@ def reference_oracle() -> Oracle:
         remembering(_score),
         remembering(_head),
         mlm_spec.threefry4x32,
+        port.order,
     )
 
 
@@ -74,6 +77,7 @@ def independent_oracle() -> Oracle:
         remembering(ball.score),
         remembering(ball.head),
         _scalar_words,
+        remembering(_scalar_order),
     )
 
 
@@ -140,3 +144,11 @@ def _scalar_words(key: Array, counter: Array) -> Array:
         for k, c in zip(key.tolist(), counter.tolist(), strict=True)
     ]
     return np.array(blocks, dtype=np.uint32).reshape(-1, 4)
+
+
+def _scalar_order(position: int, number: int, count: int, seed: int) -> dict[str, Array]:
+    from mlm_conformance import transcription
+
+    found = transcription.sequences_at(position, number, count, seed)
+    pairs = np.array(found, np.int64).reshape(-1, 2)
+    return {"epoch": pairs[:, 0], "sequence": pairs[:, 1]}

@@ -29,6 +29,7 @@ __all__ = [
     "MalformedAnswer",
     "Mask",
     "MaskStep",
+    "Order",
     "Policy",
     "Port",
     "RaiseForStatus",
@@ -99,6 +100,9 @@ class ScoreStep(Protocol):
 class HeadStep(Protocol):
     def head_step(self, hidden: _A, weight: _A, bias: _Maybe, targets: _A, selected: _A,
                   weights: _Maybe, capacity: int) -> Any: ...
+
+class Order(Protocol):
+    def order(self, position: int, number: int, count: int, seed: int) -> Any: ...
 
 class RaiseForStatus(Protocol):
     def raise_for_status(self, status: int, *, mean: bool = False) -> None: ...
@@ -171,6 +175,7 @@ PORTS: Mapping[str, Port] = MappingProxyType(
             "logits targets selected weights capacity", "sum count grad_logits status"
         ),
         "head_step": _port(f"{_HEAD} capacity", f"sum count {_HEAD_GRADIENTS} status"),
+        "order": _port("position number count seed", "epoch sequence"),
         "raise_for_status": _port("status mean?", answers="nothing"),
         "session": _port(
             "encoder training parameters policy",

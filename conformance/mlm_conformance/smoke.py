@@ -78,6 +78,7 @@ def _good_call(port: str, hello: Hello) -> dict[str, Any]:
         "sample_parallel": _sample_parallel_call,
         "random_words": _words_call,
         "policy": lambda: {"fields": good_mask_call()["policy"].to_mapping()},
+        "order": lambda: {"position": 3, "number": 4, "count": 5, "seed": 1},
         "raise_for_status": lambda: {"status": 0, "mean": False},
         "session": _session_call,
     }

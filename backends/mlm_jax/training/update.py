@@ -102,7 +102,8 @@ def _status(totals: Totals, norm: jax.Array) -> jax.Array:
 
     The gradient of nothing is 0, and that of a part of the selection is none at all.
     """
-    fault = jnp.where(jnp.isfinite(norm), 0, int(Status.NOT_FINITE))
+    # Second moments have to hold the squares, whatever the norm itself needs (MLM-TRN-5).
+    fault = jnp.where(jnp.isfinite(jnp.square(norm)), 0, int(Status.NOT_FINITE))
     fault = jnp.where(totals.overflow, int(Status.OVERFLOW), fault)
     return jnp.where(totals.count == 0, int(Status.EMPTY), fault).astype(jnp.int32)
 

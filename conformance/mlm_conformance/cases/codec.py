@@ -31,6 +31,7 @@ _KINDS = {
         model.SampleWordsCase,
         model.SampleParallelCase,
         model.WordsCase,
+        model.OrderCase,
         model.PolicyCase,
         model.BadCallCase,
         model.StatusCase,

@@ -20,6 +20,7 @@ __all__ = [
     "HeadCase",
     "LossCase",
     "MaskCase",
+    "OrderCase",
     "PolicyCase",
     "SampleCase",
     "SampleParallelCase",
@@ -226,6 +227,26 @@ class WordsCase:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderCase:
+    """Arguments of ``order``; ``salt`` seeds what a theorem chooses (the cuts)."""
+
+    position: int
+    number: int
+    count: int
+    seed: int
+    salt: int = 0
+    about: str = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What the port is called with."""
+        return _fields(self, "position", "number", "count", "seed")
+
+    def __str__(self) -> str:
+        run = f"position={self.position} number={self.number} count={self.count} seed={self.seed}"
+        return f"{run} {self.about}".strip()
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyCase:
     """Fields of a policy, and whether they are one."""
 
@@ -277,6 +298,7 @@ Case = (
     | SampleWordsCase
     | SampleParallelCase
     | WordsCase
+    | OrderCase
     | PolicyCase
     | BadCallCase
     | StatusCase

@@ -17,7 +17,7 @@ from mlm_conformance.checks.training_common import equal_names, opened, same_run
 from mlm_conformance.checks.training_ready import Ready
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy
 
-__all__ = ["READY", "policy_of", "read_file", "tensors_are_those_of"]
+__all__ = ["READY", "policy_of", "read_file", "sequences_in", "tensors_are_those_of"]
 
 _DTYPES = {"F64": "<f8", "F32": "<f4"}
 _FIELDS = {"dtype", "shape", "data_offsets"}
@@ -35,7 +35,7 @@ def a_checkpoint_has_the_documented_form(context: Context, case: TrainingCase) -
         file, state = read_file(path.read_bytes()), session.state()
         tensors_are_those_of(context, file, session.parameters(), state)
         seen = (b for update in case.updates for b in update)
-        _texts_are_right(context, case, file, {**state, "position": sum(map(_sequences, seen))})
+        _texts_are_right(context, case, file, {**state, "position": sum(map(sequences_in, seen))})
         context.saw("files")
 
 
@@ -117,7 +117,7 @@ def _texts_are_right(
         context.require(said == text, f"{name} of a checkpoint is {said!r}, should be {text!r}")
 
 
-def _sequences(batch: dict[str, Any]) -> int:
+def sequences_in(batch: dict[str, Any]) -> int:
     """How many a micro-batch shows; one in two rows counts twice."""
     real, ids = batch["attention_mask"], batch["sequence_id"]
     return sum(len(np.unique(ids[row][real[row]], axis=0)) for row in range(len(real)))

@@ -15,18 +15,19 @@ import numpy as np
 
 from mlm_conformance.cases.numbers import generator
 from mlm_conformance.cases.training import SIZES, TrainingCase, training_recipes
-from mlm_conformance.cases.training_batches import resplit
+from mlm_conformance.cases.training_batches import in_other_rows, resplit
 from mlm_conformance.check import Context
 from mlm_conformance.checks.training_common import (
     opened,
-    same_state,
     seen_in,
     truth_of,
     within_ball,
     within_balls,
 )
 from mlm_conformance.checks.training_ready import Ready
-from mlm_conformance.training import Objective, Updated, learning_rate, updated
+from mlm_conformance.training import Objective, Updated, updated
+from mlm_conformance.training.balls import rounding
+from mlm_conformance.training.update import norm_of
 from mlm_conformance.training_session import Batch, TrainingSession
 from mlm_spec.training.batch import UpdateStatus
 
@@ -49,7 +50,8 @@ def judged_step(
     ----------
     batches : the micro-batches of the update.
     alike : others that make the same update, from which it is computed here; None: these.
-    parts : what is compared, of ``"parameters"``, ``"moments"`` and ``"report"``.
+    parts : what is compared, of ``"parameters"``, ``"moments"``, ``"report"``, and of the last
+        its ``"loss"``, its ``"norm"`` or its ``"rate"`` alone.
     """
     parameters, state = session.parameters(), session.state()
     n = int(state["update"]) + 1
@@ -60,8 +62,7 @@ def judged_step(
     report = session.step(batches)
     context.saw("updates")
     context.saw("clipped", float(wanted.norm.value) > (case.plan.max_grad_norm or np.inf))
-    if "report" in parts:
-        _report_within(context, report, truth, wanted, n)
+    _report_within(context, report, parts, truth, wanted, n)
     if "parameters" in parts:
         within_balls(context, f"update {n}", session.parameters(), wanted.parameters)
     if "moments" in parts:
@@ -70,17 +71,29 @@ def judged_step(
 
 
 def _report_within(
-    context: Context, report: Mapping[str, Any], truth: Objective, wanted: Updated, n: int
+    context: Context,
+    report: Mapping[str, Any],
+    parts: Sequence[str],
+    truth: Objective,
+    wanted: Updated,
+    n: int,
 ) -> None:
-    for name, value in (("count", truth.count), ("status", UpdateStatus.OK), ("update", n)):
-        context.equal(name, report[name], int(value))
-    context.require("loss" in report and "norm" in report, "an update without its loss or norm")
-    loss = truth.sum.value / -truth.count
-    # The division rounds once here and once there.
-    limit = truth.sum.radius / truth.count + abs(loss) * 2.0**-51
-    context.within("loss", report["loss"], loss, limit)
-    within_ball(context, "norm", report["norm"], wanted.norm)
-    within_ball(context, "learning_rate", report["learning_rate"], wanted.learning_rate)
+    whole = "report" in parts
+    context.equal("status", report["status"], int(UpdateStatus.OK))
+    if whole:
+        for name, value in (("count", truth.count), ("update", n)):
+            context.equal(name, report[name], int(value))
+    for name in ("loss", "norm", "learning_rate"):
+        context.require(name in report, f"an update without its {name}")
+    if whole or "loss" in parts:
+        loss = truth.sum.value / -truth.count
+        # The division rounds once here and once there.
+        limit = truth.sum.radius / truth.count + abs(loss) * 2.0**-51
+        context.within("loss", report["loss"], loss, limit)
+    if whole or "norm" in parts:
+        within_ball(context, "norm", report["norm"], wanted.norm)
+    if whole or "rate" in parts:
+        within_ball(context, "learning_rate", report["learning_rate"], wanted.learning_rate)
 
 
 def _moments_within(context: Context, session: TrainingSession, wanted: Updated, n: int) -> None:
@@ -96,11 +109,49 @@ def the_first_update_is_that_of_adamw(context: Context, case: TrainingCase) -> N
         judged_step(context, case, session, case.updates[0], parts=("parameters",))
 
 
+def clipping_scales_to_the_limit(context: Context, case: TrainingCase) -> None:
+    """The first moment after the first update is that of a run without clipping, scaled: so it is
+    shown whatever a moment is."""
+    free = replace(case, training={**case.training, "max_grad_norm": None})
+    found, wanted = [], []
+    for each in (free, case):
+        with opened(context, each) as session:
+            wanted.append(judged_step(context, each, session, case.updates[0], parts=()))
+            found.append(session.state()["exp_avg"])
+    share = (case.plan.max_grad_norm or np.inf) / float(wanted[0].norm.value)
+    context.require(share < 1.0, "a gradient that need not be clipped")
+    for name, moment in found[0].items():
+        radius = wanted[1].exp_avg[name].radius + share * wanted[0].exp_avg[name].radius
+        context.within(f"clipped exp_avg of {name}", found[1][name], share * moment, radius)
+
+
 def clipping_leaves_small_gradients(context: Context, case: TrainingCase) -> None:
-    """Gradients whose norm is below the limit are not scaled up to it."""
+    """Gradients whose norm is below the limit stay: far below, and by a ten-millionth."""
+    norm = float(norm_of(rounding(2.0**-53), truth_of(case, case.updates[0]).gradients).value)
+    for limit in (1e3 * norm, (1.0 + 1e-7) * norm):
+        near = replace(case, training={**case.training, "max_grad_norm": limit})
+        with opened(context, near) as session:
+            wanted = judged_step(context, near, session, case.updates[0], parts=("moments",))
+        most = float(wanted.norm.value + wanted.norm.radius)
+        context.saw("small gradients", most < limit)
+
+
+def an_update_clips_once(context: Context, case: TrainingCase) -> None:
+    """The norm is that of the mean over all micro-batches, and so is what is clipped."""
     with opened(context, case) as session:
-        wanted = judged_step(context, case, session, case.updates[0], parts=("moments",))
-    context.saw("small gradients", float(wanted.norm.value) < (case.plan.max_grad_norm or 0.0))
+        judged_step(context, case, session, case.updates[0], parts=("norm", "moments"))
+    context.saw("micro-batches", len(case.updates[0]) - 1)
+
+
+def the_norm_is_that_of_all_parameters(context: Context, case: TrainingCase) -> None:
+    with opened(context, case) as session:
+        judged_step(context, case, session, case.updates[0], parts=("norm",))
+
+
+def the_loss_is_one_mean(context: Context, case: TrainingCase) -> None:
+    with opened(context, case) as session:
+        judged_step(context, case, session, case.updates[0], parts=("loss",))
+    context.saw("micro-batches", len(case.updates[0]) - 1)
 
 
 def moments_follow_their_averages(context: Context, case: TrainingCase) -> None:
@@ -124,48 +175,41 @@ def an_update_reports_what_it_did(context: Context, case: TrainingCase) -> None:
             judged_step(context, case, session, batches, parts=("report",))
 
 
-def the_learning_rate_follows_its_plan(context: Context, case: TrainingCase) -> None:
-    """Every update of a short plan, its first and last among them; then, of a line, an error."""
-    training = {**case.training, "warmup_updates": 2, "total_updates": 5}
-    short = replace(case, training=training)
+def updates_follow_one_by_one(context: Context, case: TrainingCase) -> None:
+    with opened(context, case) as session:
+        for batches in case.updates:
+            judged_step(context, case, session, batches, parts=("parameters",))
+
+
+def the_rate_rises_in_the_warm_up(context: Context, case: TrainingCase) -> None:
+    """In the report and in what the parameters do, from the first update to its last."""
+    _rates_follow(context, case, {"warmup_updates": 3, "total_updates": 9}, 3)
+    context.saw("updates of a warm-up", 3)
+
+
+def the_rate_falls_or_stays(context: Context, case: TrainingCase) -> None:
+    """From the end of the warm-up to the last update of a plan, which still learns."""
+    for schedule in ("linear", "constant"):
+        about = {"warmup_updates": 2, "total_updates": 4, "schedule": schedule}
+        _rates_follow(context, case, about, 4)
+        context.saw(f"{schedule} schedules")
+
+
+def _rates_follow(context: Context, case: TrainingCase, plan: dict[str, Any], last: int) -> None:
+    short = replace(case, training={**case.training, **plan})
     with opened(context, short) as session:
-        for n in range(1, 6):
-            report = session.step(case.updates[0])
-            rate = learning_rate(short.plan, n)
-            within_ball(context, f"learning_rate of update {n}", report["learning_rate"], rate)
-        if short.plan.schedule == "linear":
-            before = session.parameters(), session.state()
-            answer = session.answer("step", batches=[dict(b) for b in case.updates[0]])
-            context.require(answer.kind == "raised", "an update past the last one of its plan")
-            same_state(context, session, before, "after an update that the plan has not")
-            context.saw("plans that ended")
+        for _ in range(last):
+            judged_step(context, short, session, case.updates[0], parts=("rate", "parameters"))
 
 
 def the_split_of_an_update_does_not_matter(context: Context, case: TrainingCase) -> None:
     batches = case.updates[0]
-    rows = sum(len(b["inputs"]) for b in batches)
+    rows, rng = sum(len(b["inputs"]) for b in batches), generator(case.salt, 49)
     for parts in (1, rows):
-        others = resplit(batches, parts)
+        others = [in_other_rows(b, rng) for b in reversed(resplit(batches, parts))]
         context.saw("splits", len(others) != len(batches))
         with opened(context, case) as session:
             judged_step(context, case, session, others, batches, ("report", "parameters"))
-
-
-def an_update_of_nothing_changes_nothing(context: Context, case: TrainingCase) -> None:
-    """Neither parameters nor moments, nor the number of updates; the next one is as if it had not
-    been."""
-    empty = [{**b, "selected": np.zeros_like(b["selected"])} for b in case.updates[0]]
-    with opened(context, case) as session:
-        session.step(case.updates[0])
-        before = session.parameters(), session.state()
-        report = session.step(empty)
-        context.saw("empty updates")
-        context.equal("status of nothing", report["status"], int(UpdateStatus.EMPTY))
-        context.equal("count of nothing", report["count"], 0)
-        same_state(context, session, before, "after an update of nothing")
-        for name, value in report.items():
-            context.require(np.isfinite(value).all(), f"{name} of nothing is {value}")
-        judged_step(context, case, session, case.updates[0], parts=("parameters",))
 
 
 def vectors_do_not_decay(context: Context, case: TrainingCase) -> None:
@@ -176,37 +220,26 @@ def vectors_do_not_decay(context: Context, case: TrainingCase) -> None:
     context.saw("vectors", sum(b.value.ndim == 1 for b in wanted.parameters.values()))
 
 
-def a_session_keeps_its_own_parameters(context: Context, case: TrainingCase) -> None:
-    """What it was given, and what it gave out, does not change with it; nor it with that."""
-    rng = generator(case.salt, 43)
-    with opened(context, case) as one, opened(context, case) as other:
-        before = other.parameters(), other.state()
-        one.step(case.updates[0])
-        same_state(context, other, before, "of another session")
-        name = sorted(before[0])[int(rng.integers(len(before[0])))]
-        context.equal(f"{name} at the start", before[0][name], case.parameters[name])
-        context.saw("sessions", 2)
-
-
 _FEW = training_recipes(dropouts=("none", "hidden"), updates=3)
 _CLIPPED = training_recipes(dropouts=("none",), max_grad_norm=0.5)
 _FREE = training_recipes(dropouts=("none", "hidden"), max_grad_norm=None)
 _SMALL = training_recipes(dropouts=("none",), sizes=SIZES[:2])
 _RUNS = training_recipes(dropouts=("none", "hidden", "everywhere"), sizes=SIZES[1:3], updates=20)
 _BOTH = (_CLIPPED[0], (*_CLIPPED[1], *_FREE[1]))
-_UNDER = training_recipes(dropouts=("none",), max_grad_norm=1e3)
-_CONSTANT = training_recipes(dropouts=("none",), sizes=SIZES[:2], schedule="constant")
-_PLANS = (_SMALL[0], (*_SMALL[1], *_CONSTANT[1]))
 
 READY = (
-    Ready(the_first_update_is_that_of_adamw, _BOTH, ("updates", "clipped"), "step"),
-    Ready(clipping_leaves_small_gradients, _UNDER, ("small gradients",), "step"),
+    Ready(the_first_update_is_that_of_adamw, _BOTH, ("updates",), "step"),
+    Ready(clipping_scales_to_the_limit, _CLIPPED, ("clipped",), "step"),
+    Ready(clipping_leaves_small_gradients, _SMALL, ("small gradients",), "step"),
+    Ready(an_update_clips_once, _CLIPPED, ("clipped", "micro-batches"), "step"),
+    Ready(the_norm_is_that_of_all_parameters, _SMALL, ("updates",), "step"),
+    Ready(the_loss_is_one_mean, _SMALL, ("micro-batches",), "step"),
     Ready(moments_follow_their_averages, _FEW, ("updates",), "state"),
+    Ready(updates_follow_one_by_one, _FEW, ("updates",), "step"),
     Ready(twenty_updates_follow_one_by_one, (None, _RUNS[1]), ("updates", "dropout"), "step"),
     Ready(an_update_reports_what_it_did, _FEW, ("updates", "clipped"), "step"),
-    Ready(the_learning_rate_follows_its_plan, _PLANS, ("plans that ended",), "step"),
-    Ready(the_split_of_an_update_does_not_matter, _FEW, ("splits",), "step", theorem=True),
-    Ready(an_update_of_nothing_changes_nothing, _FEW, ("empty updates",), "step", theorem=True),
+    Ready(the_rate_rises_in_the_warm_up, _SMALL, ("updates of a warm-up",), "step"),
+    Ready(the_rate_falls_or_stays, _SMALL, ("linear schedules", "constant schedules"), "step"),
+    Ready(the_split_of_an_update_does_not_matter, _FEW, ("splits",), "step"),
     Ready(vectors_do_not_decay, _SMALL, ("vectors",), "step"),
-    Ready(a_session_keeps_its_own_parameters, _SMALL, ("sessions",), "step", theorem=True),
 )

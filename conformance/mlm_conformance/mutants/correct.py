@@ -173,8 +173,8 @@ def _head_loss(reduction: str) -> Callable[..., Any]:
 
 
 def _backend(reduction: str) -> SimpleNamespace:
-    names = ("mask", "score", "head", "random_words", "policy", "raise_for_status")
-    steps = ("mask_step", "score_step", "head_step")
+    names = ("mask", "score", "head", "random_words", "policy", "order")
+    steps = ("mask_step", "score_step", "head_step", "raise_for_status")
     ports = {name: getattr(port, name) for name in (*names, *steps)}
     losses = {"loss": _loss(reduction), "head_loss": _head_loss(reduction)}
     about = {"loss_reduction": reduction, "accumulation": port.accumulation}

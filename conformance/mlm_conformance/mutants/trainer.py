@@ -22,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 
 from mlm_conformance.mutants.registry import register_mutant
-from mlm_spec import MaskingPolicy
+from mlm_spec import MaskingPolicy, NotFiniteError
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus, count_sequences
 from mlm_spec.training.checkpoint import Checkpoint
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
@@ -96,6 +96,7 @@ class Parts:
     overflowed: Callable[..., TrainingState]
     save: Callable[[Any, str, Checkpoint], None]
     load: Callable[[Any, str, Checkpoint], TrainingState]
+    grown: Callable[[TrainingState, TrainingConfig], float]
 
 
 def _save(session: Any, path: str, checkpoint: Checkpoint) -> None:
@@ -117,10 +118,15 @@ def _overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState
     return replace(state, loss_scale=scale)
 
 
+def _grown(state: TrainingState, training: TrainingConfig) -> float:
+    """The loss scale after the update that follows the state."""
+    return next_loss_scale(state.loss_scale, state.update + 1, True, training.precision)
+
+
 CORRECT_PARTS = Parts(
     training_batch, objective_and_gradients, objective, mean_of_all, _direction, global_norm,
     clipped, adamw, learning_rate, Dropout, lambda seed, update: None, _unchanged, _loss,
-    lambda state: state, initial_state, is_held, _overflowed, _save, _load,
+    lambda state: state, initial_state, is_held, _overflowed, _save, _load, _grown,
 )  # fmt: skip
 
 
@@ -163,7 +169,11 @@ class Trainer:
         """One update."""
         n, parts, training = self._state.update + 1, self._parts, self._training
         rate = parts.rate(n, training)
-        found = self._found(batches)
+        try:
+            found = self._found(batches)
+        except NotFiniteError:  # in the logits already
+            self._consume(batches)
+            return self._skipped(sum(int(b.selected.sum()) for b in self._masked(batches)))
         self._consume(batches)
         count = sum(int(f.count) for f in found)
         if not count:
@@ -171,16 +181,21 @@ class Trainer:
             return {**report, "count": 0, "update": self._state.update}
         old = self._state
         if not parts.is_held(parts.mean(found), old.loss_scale, training.precision):
-            self._state = parts.overflowed(old, training)
-            report = {"loss": 0.0, "norm": 0.0, "learning_rate": 0.0, "count": count}
-            return {**report, "status": UpdateStatus.NOT_FINITE, "update": old.update}
+            return self._skipped(count)
         direction, norm = parts.direction(parts, found, training)
         moved = parts.adamw(old.parameters, direction, old.exp_avg, old.exp_avg_sq, n, training)
         theta, m, v = moved
-        scale = next_loss_scale(old.loss_scale, n, True, training.precision)
+        scale = parts.grown(old, training)
         self._state = TrainingState(theta, m, v, n, scale, old.position)
         report = {"loss": parts.loss(found), "norm": norm, "learning_rate": rate, "status": 0}
         return {**report, "count": count, "update": n}
+
+    def _skipped(self, count: int) -> dict[str, Any]:
+        """An update that is not finite."""
+        old = self._state
+        self._state = self._parts.overflowed(old, self._training)
+        report = {"loss": 0.0, "norm": 0.0, "learning_rate": 0.0, "count": count}
+        return {**report, "status": UpdateStatus.NOT_FINITE, "update": old.update}
 
     def parameters(self) -> dict[str, Any]:
         """By name."""

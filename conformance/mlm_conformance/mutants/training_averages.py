@@ -11,6 +11,7 @@ import numpy as np
 from mlm_conformance.mutants.trainer import Parts, with_batch, wrong
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import TrainingConfig
+from mlm_spec.training.dropout import Dropout
 from mlm_spec.training.optimizer import clipped
 from mlm_spec.training.parameters import WORDS
 
@@ -18,11 +19,15 @@ __all__ = [
     "a_mean_of_micro_batch_means",
     "a_micro_batch_is_lost",
     "a_sum_without_its_count",
+    "an_evaluation_adds_up_means",
+    "an_evaluation_has_the_dropout_of_an_update",
     "clipping_adds_a_millionth",
     "clipping_before_averaging",
     "clipping_by_value",
     "clipping_each_tensor",
+    "clipping_just_below_the_limit",
     "clipping_raises_small_gradients",
+    "dropout_goes_by_the_row",
     "gradients_of_two_micro_batches_at_most",
     "no_clipping",
     "the_count_is_that_of_the_last_micro_batch",
@@ -31,14 +36,16 @@ __all__ = [
     "the_loss_is_a_mean_of_means",
     "the_norm_counts_tied_words_twice",
     "the_norm_is_that_after_clipping",
+    "the_norm_is_that_of_the_largest_tensor",
     "updates_of_three_micro_batches_at_most",
 ]
 
-_MEAN, _FIRST, _REPORT = (
+_MEAN, _ONCE, _SPLIT = (
     "gradients_are_those_of_the_loss",
-    "the_first_update_is_that_of_adamw",
-    "an_update_reports_what_it_did",
+    "an_update_clips_once",
+    "the_split_of_an_update_does_not_matter",
 )
+_CLIP, _NORM = "clipping_scales_to_the_limit", "the_norm_is_that_of_all_parameters"
 _MEANS = "https://github.com/huggingface/transformers/issues/34242"
 
 
@@ -103,7 +110,7 @@ def gradients_of_two_micro_batches_at_most(parts: Parts) -> Parts:
     return replace(parts, mean=lambda found: parts.mean(found[:2]))
 
 
-@wrong("MLM-TRN-3", "the_split_of_an_update_does_not_matter")
+@wrong("MLM-TRN-3", _SPLIT)
 def updates_of_three_micro_batches_at_most(parts: Parts) -> Parts:
     """Micro-batches after the third are not accumulated."""
     return replace(
@@ -128,7 +135,7 @@ def _clipping(parts: Parts, how: Callable[..., Any]) -> Parts:
     return replace(parts, clipped=how)
 
 
-@wrong("MLM-TRN-2", _FIRST)
+@wrong("MLM-TRN-2", _ONCE)
 def clipping_before_averaging(parts: Parts) -> Parts:
     """Each micro-batch is clipped alone, and then all are averaged."""
 
@@ -144,13 +151,13 @@ def clipping_before_averaging(parts: Parts) -> Parts:
     return replace(parts, direction=direction)
 
 
-@wrong("MLM-OPT-4", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def clipping_adds_a_millionth(parts: Parts) -> Parts:
     """Gradients are divided by the norm and 1e-6."""
     return _clipping(parts, lambda g, norm, most: clipped(g, norm + 1e-6, most))
 
 
-@wrong("MLM-OPT-3", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def clipping_each_tensor(parts: Parts) -> Parts:
     """Every tensor is clipped by its own norm."""
 
@@ -163,7 +170,7 @@ def clipping_each_tensor(parts: Parts) -> Parts:
     return _clipping(parts, each)
 
 
-@wrong("MLM-OPT-4", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def clipping_by_value(parts: Parts) -> Parts:
     """Entries are clipped, not the norm."""
 
@@ -184,13 +191,13 @@ def clipping_raises_small_gradients(parts: Parts) -> Parts:
     return _clipping(parts, scaled)
 
 
-@wrong("MLM-OPT-4", _FIRST)
+@wrong("MLM-OPT-4", _CLIP)
 def no_clipping(parts: Parts) -> Parts:
     """Gradients are never clipped."""
     return _clipping(parts, lambda gradients, norm, most: gradients)
 
 
-@wrong("MLM-TRN-2", _REPORT)
+@wrong("MLM-TRN-2", _ONCE)
 def the_norm_is_that_after_clipping(parts: Parts) -> Parts:
     """The report tells the norm of the clipped gradients."""
 
@@ -201,13 +208,32 @@ def the_norm_is_that_after_clipping(parts: Parts) -> Parts:
     return replace(parts, direction=direction)
 
 
-@wrong("MLM-OPT-3", _REPORT)
+@wrong("MLM-OPT-3", _NORM)
+def the_norm_is_that_of_the_largest_tensor(parts: Parts) -> Parts:
+    """The norm is the largest of the tensors' own."""
+    return replace(parts, norm=lambda g: max(parts.norm({name: x}) for name, x in g.items()))
+
+
+@wrong("MLM-OPT-4", "clipping_leaves_small_gradients")
+def clipping_just_below_the_limit(parts: Parts) -> Parts:
+    """A norm that would exceed the limit with a millionth more is clipped, to the limit."""
+
+    def early(gradients: Any, norm: float, most: float | None) -> Any:
+        is_near = most is not None and most - 1e-6 < norm <= most
+        return clipped(gradients, norm + 1e-6, most) if is_near else clipped(gradients, norm, most)
+
+    return _clipping(parts, early)
+
+
+@wrong("MLM-OPT-3", _NORM)
 def the_norm_counts_tied_words_twice(parts: Parts) -> Parts:
     """The norm has word embeddings in it as embeddings and as output layer."""
     return replace(parts, norm=lambda g: parts.norm({**g, "cls.predictions.decoder": g[WORDS]}))
 
 
-@wrong("MLM-TRN-1", _REPORT, "https://github.com/huggingface/transformers/issues/39241")
+@wrong(
+    "MLM-TRN-1", "the_loss_is_one_mean", "https://github.com/huggingface/transformers/issues/39241"
+)
 def the_loss_is_a_mean_of_means(parts: Parts) -> Parts:
     """The loss that is reported is the mean of the micro-batches' losses."""
 
@@ -215,3 +241,36 @@ def the_loss_is_a_mean_of_means(parts: Parts) -> Parts:
         return float(-np.mean([f.sum / max(int(f.count), 1) for f in found]))
 
     return replace(parts, loss=loss)
+
+
+@wrong(
+    "MLM-TRN-7",
+    "evaluation_drops_nothing",
+    "https://github.com/huggingface/transformers/issues/39241",
+)
+def an_evaluation_adds_up_means(parts: Parts) -> Parts:
+    """The sum of an evaluation is that of its batches' means."""
+
+    def value(*given: Any, **named: Any) -> Any:
+        found = parts.value(*given, **named)
+        return found._replace(sum=found.sum / max(int(found.count), 1))
+
+    return replace(parts, value=value)
+
+
+@wrong("MLM-TRN-7", "evaluation_drops_nothing")
+def an_evaluation_has_the_dropout_of_an_update(parts: Parts) -> Parts:
+    """An evaluation drops what the next update will drop."""
+    return replace(parts, dropout_of_evaluation=Dropout)
+
+
+@wrong("MLM-TRN-3", _SPLIT, "https://github.com/huggingface/transformers/issues/31412")
+def dropout_goes_by_the_row(parts: Parts) -> Parts:
+    """What is dropped follows the row of the micro-batch, and changes with the split."""
+
+    def by_row(batch: TrainingBatch) -> TrainingBatch:
+        ids = batch.sequence_id.copy()
+        ids[..., 1] = np.arange(len(ids), dtype=np.uint32)[:, None]
+        return batch._replace(sequence_id=ids)
+
+    return with_batch(parts, by_row)

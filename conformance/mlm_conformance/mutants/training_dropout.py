@@ -168,7 +168,7 @@ def dropout_without_its_seed(parts: Parts) -> Parts:
     return replace(parts, dropout=lambda seed, update: Dropout(0, update))
 
 
-@wrong("MLM-TRN-6", _DROPOUT)
+@wrong("MLM-TRN-6", "one_number_counts_the_updates")
 def dropout_counts_updates_from_0(parts: Parts) -> Parts:
     """Update 1 drops what an update 0 would."""
     return replace(parts, dropout=lambda seed, update: Dropout(seed, update - 1))

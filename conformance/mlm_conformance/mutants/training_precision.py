@@ -20,11 +20,19 @@ __all__ = [
     "a_narrow_first_moment",
     "a_narrow_second_moment",
     "a_skipped_update_counts",
+    "a_skipped_update_decays_the_moments",
     "a_skipped_update_decays_the_parameters",
     "a_sum_in_a_narrow_dtype",
+    "an_infinite_gradient_is_clipped",
+    "clipping_before_the_scale_is_divided_out",
     "gradients_in_a_narrow_dtype",
     "masters_in_a_narrow_dtype",
     "masters_in_a_narrow_dtype_from_the_start",
+    "squares_may_overflow",
+    "the_scale_counts_good_updates_in_a_row",
+    "the_scale_doubles_one_update_late",
+    "the_scale_falls_below_1",
+    "the_scale_has_no_end",
     "the_scale_is_never_halved",
     "the_scale_is_quartered",
     "the_scale_stays_in_the_gradients",
@@ -33,7 +41,8 @@ __all__ = [
 
 _GRADIENTS = "losses_and_gradients_scatter_no_more_than_rounding"
 _RUN, _KEPT = "a_run_scatters_no_more_than_rounding", "what_is_kept_is_kept_in_float32"
-_SCALE = "an_overflow_halves_the_scale"
+_SCALE, _BAD = "an_overflow_halves_the_scale", "an_update_that_is_not_finite_changes_nothing"
+_GROWS, _LEAST = "the_scale_doubles_with_every_2000th_update", "the_scale_is_never_below_1"
 
 
 def _short(x: Any) -> Any:
@@ -150,7 +159,7 @@ def the_scale_is_quartered(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong("MLM-TRN-5", _SCALE)
+@wrong("MLM-TRN-5", _BAD)
 def a_skipped_update_decays_the_parameters(parts: Parts) -> Parts:
     """An update that overflowed is made with gradients of 0."""
 
@@ -162,7 +171,7 @@ def a_skipped_update_decays_the_parameters(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong("MLM-TRN-5", _SCALE)
+@wrong("MLM-TRN-5", _BAD)
 def a_skipped_update_counts(parts: Parts) -> Parts:
     """An update that overflowed has a number."""
 
@@ -172,7 +181,93 @@ def a_skipped_update_counts(parts: Parts) -> Parts:
     return replace(parts, overflowed=overflowed)
 
 
-@wrong("MLM-TRN-9", _GRADIENTS)
+@wrong("MLM-TRN-5", _BAD)
+def an_infinite_gradient_is_clipped(parts: Parts) -> Parts:
+    """Nothing is looked at: a norm of infinity brings all that is finite to 0."""
+    return replace(parts, is_held=lambda *given: True)
+
+
+@wrong("MLM-TRN-5", _BAD)
+def squares_may_overflow(parts: Parts) -> Parts:
+    """The entries of the gradient are looked at, and not their squares, which a moment holds."""
+
+    def is_held(gradients: Any, scale: float, precision: Any) -> bool:
+        return all(np.isfinite(g).all() for g in gradients.values())
+
+    return replace(parts, is_held=is_held)
+
+
+@wrong("MLM-TRN-5", _BAD)
+def a_skipped_update_decays_the_moments(parts: Parts) -> Parts:
+    """An update that overflowed averages gradients of 0 into the moments."""
+
+    def overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        kept = parts.overflowed(state, training)
+        return replace(kept, exp_avg={n: training.beta1 * m for n, m in kept.exp_avg.items()})
+
+    return replace(parts, overflowed=overflowed)
+
+
+@wrong("MLM-TRN-9", _GROWS)
+def the_scale_counts_good_updates_in_a_row(parts: Parts) -> Parts:
+    """The scale doubles after 2000 updates since the session was opened."""
+    made = [0]
+
+    def grown(state: TrainingState, training: TrainingConfig) -> float:
+        made[0] += 1
+        return parts.grown(replace(state, update=made[0] - 1), training)
+
+    return replace(parts, grown=grown)
+
+
+@wrong("MLM-TRN-9", _GROWS)
+def the_scale_doubles_one_update_late(parts: Parts) -> Parts:
+    """The scale doubles with the updates after every 2000th."""
+    return replace(
+        parts, grown=lambda state, plan: parts.grown(replace(state, update=state.update - 1), plan)
+    )
+
+
+@wrong("MLM-TRN-9", _GROWS)
+def the_scale_has_no_end(parts: Parts) -> Parts:
+    """The scale doubles beyond 2³²."""
+
+    def grown(state: TrainingState, training: TrainingConfig) -> float:
+        return state.loss_scale * (2.0 if (state.update + 1) % 2000 == 0 else 1.0)
+
+    return replace(parts, grown=grown)
+
+
+@wrong("MLM-TRN-9", _LEAST)
+def the_scale_falls_below_1(parts: Parts) -> Parts:
+    """An overflow halves whatever scale there is."""
+
+    def overflowed(state: TrainingState, training: TrainingConfig) -> TrainingState:
+        if training.precision != "float16":
+            return parts.overflowed(state, training)
+        return replace(state, loss_scale=state.loss_scale / 2.0)
+
+    return replace(parts, overflowed=overflowed)
+
+
+@wrong("MLM-TRN-9", _RUN)
+def clipping_before_the_scale_is_divided_out(parts: Parts) -> Parts:
+    """Gradients are clipped while the loss scale is in them, which brings them to nothing."""
+
+    def start(parameters: Any, encoder: Any, training: TrainingConfig) -> TrainingState:
+        state = parts.start(parameters, encoder, training)
+        scales.append(state.loss_scale)
+        return state
+
+    def scaled(gradients: Any, norm: float, most: float | None) -> Any:
+        limit = None if most is None else most / scales[-1]
+        return parts.clipped(gradients, norm, limit)
+
+    scales: list[float] = []
+    return replace(parts, start=start, clipped=scaled)
+
+
+@wrong("MLM-TRN-9", _RUN)
 def the_scale_stays_in_the_gradients(parts: Parts) -> Parts:
     """The loss scale is not divided out."""
 

@@ -14,13 +14,26 @@ from mlm_spec.training.optimizer import Moved, adamw, learning_rate
 from mlm_spec.training.state import TrainingState
 
 __all__ = [
+    "a_constant_that_falls",
+    "a_line_from_the_first_update",
+    "a_micro_batch_of_nothing_empties_its_update",
+    "a_plan_ends_with_an_error_of_its_own",
+    "a_plan_goes_on_at_a_rate_of_0",
+    "a_plan_goes_on_at_its_last_rate",
+    "a_position_of_whole_updates",
+    "an_update_of_nothing_advances_the_schedule",
+    "an_update_of_nothing_takes_no_sequences",
     "betas_are_exchanged",
+    "corrections_count_from_0",
     "decay_as_part_of_the_gradient",
+    "decay_of_what_the_step_has_left",
     "decay_without_the_learning_rate",
+    "dropout_counts_attempts",
     "embeddings_do_not_decay",
     "epsilon_before_the_correction",
     "epsilon_inside_the_root",
     "everything_decays",
+    "moments_add_up",
     "no_bias_correction",
     "no_correction_of_the_second_moment",
     "no_decay",
@@ -30,11 +43,14 @@ __all__ = [
     "nothing_divides_by_zero",
     "nothing_moves_parameters",
     "rates_count_from_0",
+    "the_correction_counts_attempts",
+    "the_end_of_a_plan_is_seen_too_late",
     "the_last_rate_is_0",
     "the_second_moment_before_clipping",
 ]
 
 _FIRST = "the_first_update_is_that_of_adamw"
+_STEPS = "updates_follow_one_by_one"
 
 
 def _moving(parts: Parts, change: Callable[..., Any]) -> Parts:
@@ -63,7 +79,7 @@ def _decay(p: Any, config: TrainingConfig) -> Any:
     return config.weight_decay * p if p.ndim == 2 else 0.0
 
 
-@wrong("MLM-OPT-2", _FIRST, "https://github.com/asappresearch/revisit-bert-finetuning/issues/2")
+@wrong("MLM-OPT-2", _STEPS, "https://github.com/asappresearch/revisit-bert-finetuning/issues/2")
 def no_bias_correction(parts: Parts) -> Parts:
     """The moments are used as they are."""
 
@@ -73,7 +89,7 @@ def no_bias_correction(parts: Parts) -> Parts:
     return _stepping(parts, step)
 
 
-@wrong("MLM-OPT-2", _FIRST)
+@wrong("MLM-OPT-2", _STEPS)
 def no_correction_of_the_second_moment(parts: Parts) -> Parts:
     """Only the first moment is corrected."""
 
@@ -81,6 +97,19 @@ def no_correction_of_the_second_moment(parts: Parts) -> Parts:
         return rate * (m / (1 - c.beta1**n) / (np.sqrt(v) + c.epsilon) + _decay(p, c))
 
     return _stepping(parts, step)
+
+
+@wrong("MLM-OPT-2", _STEPS)
+def corrections_count_from_0(parts: Parts) -> Parts:
+    """The correction of an update is that of the one before; the first has its own."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Moved:
+        late = max(n - 1, 1)
+        rate = learning_rate(n, config) / learning_rate(late, config)
+        fixed = replace(config, learning_rate=config.learning_rate * rate)
+        return adamw(theta, g, m, v, late, fixed)
+
+    return replace(parts, adamw=moved)
 
 
 @wrong("MLM-OPT-5", _FIRST)
@@ -127,6 +156,19 @@ def decay_as_part_of_the_gradient(parts: Parts) -> Parts:
     return replace(parts, adamw=moved)
 
 
+@wrong("MLM-OPT-6", _FIRST)
+def decay_of_what_the_step_has_left(parts: Parts) -> Parts:
+    """Decay takes its share of the parameter after the step of Adam."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Moved:
+        found = adamw(theta, g, m, v, n, replace(config, weight_decay=0.0))
+        rate = learning_rate(n, config)
+        new = {k: p - rate * _decay(p, config) for k, p in found.parameters.items()}
+        return found._replace(parameters=new)
+
+    return replace(parts, adamw=moved)
+
+
 @wrong("MLM-OPT-7", "vectors_do_not_decay", "https://github.com/CyberZHG/keras-bert/issues/60")
 def everything_decays(parts: Parts) -> Parts:
     """LayerNorm and biases decay like matrices."""
@@ -157,6 +199,19 @@ def embeddings_do_not_decay(parts: Parts) -> Parts:
 def no_decay(parts: Parts) -> Parts:
     """Nothing decays."""
     return _moving(parts, lambda c: replace(c, weight_decay=0.0))
+
+
+@wrong("MLM-OPT-1", "moments_follow_their_averages")
+def moments_add_up(parts: Parts) -> Parts:
+    """The new gradient is added to what is left of the moments, without its factor 1 − β."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        found = adamw(theta, g, m, v, n, config)
+        first = {k: config.beta1 * m[k] + g[k] for k in theta}
+        second = {k: config.beta2 * v[k] + g[k] ** 2 for k in theta}
+        return found._replace(exp_avg=first, exp_avg_sq=second)
+
+    return replace(parts, adamw=moved)
 
 
 @wrong("MLM-OPT-1", "moments_follow_their_averages")
@@ -194,22 +249,23 @@ def _rated(parts: Parts, rate: Callable[[int, TrainingConfig], float]) -> Parts:
     return replace(parts, rate=rate, adamw=moved)
 
 
-_RATE = "the_learning_rate_follows_its_plan"
+_WARM, _AFTER = "the_rate_rises_in_the_warm_up", "the_rate_falls_or_stays"
+_OVER = "a_plan_that_has_ended_is_an_error"
 
 
-@wrong("MLM-OPT-8", _RATE)
+@wrong("MLM-OPT-8", _WARM, "https://github.com/google-research/bert/issues/1293")
 def rates_count_from_0(parts: Parts) -> Parts:
     """The first update has a learning rate of 0, and each the rate of the one before."""
     return _rated(parts, lambda n, c: 0.0 if n == 1 else learning_rate(n - 1, c))
 
 
-@wrong("MLM-OPT-8", _RATE)
+@wrong("MLM-OPT-8", _WARM)
 def no_warm_up(parts: Parts) -> Parts:
     """The first updates have the full rate."""
     return _rated(parts, lambda n, c: learning_rate(max(n, c.warmup_updates), c))
 
 
-@wrong("MLM-OPT-9", _RATE)
+@wrong("MLM-OPT-9", _AFTER)
 def the_last_rate_is_0(parts: Parts) -> Parts:
     """The line ends at the last update, which is lost."""
 
@@ -220,6 +276,67 @@ def the_last_rate_is_0(parts: Parts) -> Parts:
         return c.learning_rate * (c.total_updates - n) / (c.total_updates - c.warmup_updates)
 
     return _rated(parts, rate)
+
+
+@wrong("MLM-OPT-9", _AFTER)
+def a_line_from_the_first_update(parts: Parts) -> Parts:
+    """The line begins where the warm-up does, and not where it ends."""
+
+    def rate(n: int, c: TrainingConfig) -> float:
+        if n <= c.warmup_updates or c.schedule == "constant":
+            return learning_rate(n, c)
+        learning_rate(n, c)
+        return c.learning_rate * (c.total_updates + 1 - n) / c.total_updates
+
+    return _rated(parts, rate)
+
+
+@wrong("MLM-OPT-9", _AFTER)
+def a_constant_that_falls(parts: Parts) -> Parts:
+    """Every schedule is linear."""
+    return _rated(parts, lambda n, c: learning_rate(n, replace(c, schedule="linear")))
+
+
+@wrong("MLM-OPT-10", _OVER)
+def a_plan_goes_on_at_a_rate_of_0(parts: Parts) -> Parts:
+    """Beyond the last update the rate is 0: data is read, and nothing is learnt."""
+
+    def rate(n: int, c: TrainingConfig) -> float:
+        is_over = c.schedule == "linear" and n > c.total_updates
+        return 0.0 if is_over else learning_rate(n, c)
+
+    return _rated(parts, rate)
+
+
+@wrong("MLM-OPT-10", _OVER)
+def a_plan_goes_on_at_its_last_rate(parts: Parts) -> Parts:
+    """Beyond the last update the rate is that of the last."""
+    return _rated(parts, lambda n, c: learning_rate(min(n, c.total_updates), c))
+
+
+@wrong("MLM-OPT-10", _OVER)
+def a_plan_ends_with_an_error_of_its_own(parts: Parts) -> Parts:
+    """Beyond the last update the generator of rates is exhausted."""
+
+    def rate(n: int, c: TrainingConfig) -> float:
+        if n > c.total_updates:
+            raise StopIteration("no more learning rates")
+        return learning_rate(n, c)
+
+    return replace(parts, rate=rate)
+
+
+@wrong("MLM-OPT-10", _OVER)
+def the_end_of_a_plan_is_seen_too_late(parts: Parts) -> Parts:
+    """An update beyond the last one is refused when its moments have moved already."""
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Any:
+        if n > config.total_updates:
+            for name, moment in m.items():
+                moment[...] = config.beta1 * moment + (1 - config.beta1) * g[name]
+        return adamw(theta, g, m, v, n, config)
+
+    return replace(parts, rate=lambda n, c: learning_rate(min(n, c.total_updates), c), adamw=moved)
 
 
 _NOTHING = "an_update_of_nothing_changes_nothing"
@@ -271,3 +388,102 @@ def nothing_divides_by_zero(parts: Parts) -> Parts:
         return state, {**parts.nothing(state, training)[1], "loss": np.nan}
 
     return replace(parts, nothing=nothing)
+
+
+@wrong("MLM-TRN-4", "a_micro_batch_of_nothing_is_no_update_of_nothing")
+def a_micro_batch_of_nothing_empties_its_update(parts: Parts) -> Parts:
+    """Where one micro-batch has nothing selected, the update is taken for one of nothing."""
+    counts: list[int] = []
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        counts.clear()
+        return parts.rate(n, config)
+
+    def gradients(*given: Any, **named: Any) -> Any:
+        found = parts.gradients(*given, **named)
+        counts.append(int(found.count))
+        return found
+
+    def is_held(*given: Any) -> bool:
+        return all(counts) and parts.is_held(*given)
+
+    return replace(parts, rate=rate, gradients=gradients, is_held=is_held)
+
+
+_NUMBER = "one_number_counts_the_updates"
+
+
+def _attempting(parts: Parts) -> tuple[Parts, list[int]]:
+    """The parts with a counter of a session's attempts, those of nothing among them."""
+    attempts = [0]
+
+    def start(*given: Any) -> TrainingState:
+        attempts[0] = 0
+        return parts.start(*given)
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        attempts[0] += 1
+        return parts.rate(n, config)
+
+    return replace(parts, start=start, rate=rate), attempts
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def an_update_of_nothing_advances_the_schedule(parts: Parts) -> Parts:
+    """The learning rate follows a counter of its own, that of the attempts."""
+    counting, attempts = _attempting(parts)
+
+    def rate(n: int, config: TrainingConfig) -> float:
+        counting.rate(n, config)
+        return learning_rate(attempts[0], config)
+
+    return replace(counting, rate=rate)
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def the_correction_counts_attempts(parts: Parts) -> Parts:
+    """The bias correction follows a counter of its own, that of the attempts."""
+    counting, attempts = _attempting(parts)
+
+    def moved(theta: Any, g: Any, m: Any, v: Any, n: int, config: TrainingConfig) -> Moved:
+        factor = learning_rate(n, config) / learning_rate(attempts[0], config)
+        fixed = replace(config, learning_rate=config.learning_rate * factor)
+        return adamw(theta, g, m, v, attempts[0], fixed)
+
+    return replace(counting, adamw=moved)
+
+
+@wrong("MLM-TRN-6", _NUMBER)
+def dropout_counts_attempts(parts: Parts) -> Parts:
+    """Dropout follows a counter of its own, that of the attempts."""
+    counting, attempts = _attempting(parts)
+    return replace(counting, dropout=lambda seed, update: parts.dropout(seed, attempts[0]))
+
+
+_TAKEN = "an_update_takes_its_sequences_along"
+
+
+@wrong("MLM-TRN-11", _TAKEN)
+def an_update_of_nothing_takes_no_sequences(parts: Parts) -> Parts:
+    """An update of nothing meets the same batch for ever."""
+    before = [0]
+
+    def nothing(state: TrainingState, training: TrainingConfig) -> Any:
+        return parts.nothing(replace(state, position=before[0]), training)
+
+    def grown(state: TrainingState, training: TrainingConfig) -> float:
+        before[0] = state.position
+        return parts.grown(state, training)
+
+    return replace(parts, nothing=nothing, grown=grown)
+
+
+@wrong("MLM-TRN-11", _TAKEN)
+def a_position_of_whole_updates(parts: Parts) -> Parts:
+    """The position is the number of updates made."""
+
+    def save(session: Any, path: str, checkpoint: Any) -> None:
+        told = replace(checkpoint.state, position=checkpoint.state.update)
+        parts.save(session, path, replace(checkpoint, state=told))
+
+    return replace(parts, save=save)

@@ -9,11 +9,13 @@ agreement says something.  Arrays are only read into lists; nothing here is vect
     selection       the four laws
     corruption      what a selected place shows
     masking         all of it on the arrays of the port
+    order           the sequences of a run, one epoch after the other (chapter TRN)
 """
 
 from __future__ import annotations
 
 from mlm_conformance.transcription.masking import mask
+from mlm_conformance.transcription.order import sequences_at
 from mlm_conformance.transcription.random_words import threefry4x32_20, threshold
 
-__all__ = ["mask", "threefry4x32_20", "threshold"]
+__all__ = ["mask", "sequences_at", "threefry4x32_20", "threshold"]

@@ -7,9 +7,11 @@ from fractions import Fraction
 from functools import cache
 
 __all__ = [
+    "ORDER",
     "RANK",
     "SPAN",
     "TOKEN",
+    "TWO_32",
     "Block",
     "Draw",
     "SequenceId",
@@ -23,7 +25,7 @@ __all__ = [
 TWO_32 = 2**32
 
 #: Streams of random words: what they decide.
-TOKEN, SPAN, RANK = 0, 1, 2
+TOKEN, SPAN, RANK, ORDER = 0, 1, 2, 4
 
 #: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011: the rotations of
 #: Threefry4x32, (first pair, second pair) for each of eight rounds, and the key's parity word.
