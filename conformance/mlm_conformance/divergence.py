@@ -86,7 +86,6 @@ _STAGE_OF_REQUIREMENT = {
     # What is in the file comes before what is made of it.
     "MLM-CKP-2": "file",
     "MLM-CKP-3": "file",
-    # What happens to nothing tells least: a wrong denominator shows there too.
     # An update is made of a gradient, its clipping and a rate; a moment shows all of these.
     "MLM-OPT-3": "clip",
     "MLM-OPT-4": "clip",
@@ -97,13 +96,13 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-TRN-8": "update",
     "MLM-TRN-10": "select",
     "MLM-TRN-11": "select",
-    "MLM-TRN-12": "replace",
+    "MLM-TRN-6": "update",
     # What is not made, and what goes on after it.
     "MLM-TRN-4": "nothing",
     "MLM-TRN-5": "nothing",
-    "MLM-TRN-6": "nothing",
     "MLM-TRN-9": "nothing",
     "MLM-OPT-10": "nothing",
+    # What happens to nothing tells least: a wrong denominator shows there too.
     "MLM-OBJ-7": "nothing",
     "MLM-OBJ-13": "nothing",
     "MLM-OBJ-14": "nothing",
@@ -114,7 +113,15 @@ _STAGE_OF_REQUIREMENT = {
 
 
 #: What two masks, any two, must not do comes behind what those of two epochs, workers or ranks do.
-_PARTICULAR = {"MLM-DST-6": ("MLM-DST-17", "MLM-DST-18", "MLM-DST-19")}
+#: And what decays shows in how it decays.
+_PARTICULAR = {
+    "MLM-DST-6": ("MLM-DST-17", "MLM-DST-18", "MLM-DST-19"),
+    "MLM-OPT-6": ("MLM-OPT-7",),
+}
+#: Checks that bring a session where they want it by a checkpoint: a wrong one shows in them.
+_THROUGH_A_FILE = frozenset(
+    {"what_is_kept_is_kept_in_float32", "the_scale_doubles_with_every_2000th_update"}
+)
 
 # What was compared may lie later than what the requirement is about: words are seen through masks,
 # and one on words or on selection whose masks differ in the inputs alone has met a replacement.
@@ -129,6 +136,7 @@ _STAGE_OF_QUANTITY = {
     "exp_avg": "update",
     "exp_avg_sq": "update",
     "update": "update",  # what it leaves of a parameter
+    "position": "file",  # of a run, as its checkpoint tells it
 }
 # A loss is a sum, divided: what it shows of a log-likelihood it shows through both.
 _LOSSES = ("loss", "head_loss")
@@ -150,14 +158,17 @@ def _seen(failed: Sequence[RequirementResult]) -> dict[str, int]:
     others = [c for id, own in checks.items() if stage_of(id) != "refuse" for c in own]
     # Good calls that raise, and no wrong answer anywhere: they were refused.
     refused = [STAGES.index("refuse")] if all(c.what == "raised" for c in others) else []
+    in_files = any(stage_of(id) in ("file", "checkpoint") for id in checks)
     return {
-        id: min(max([_home(id), *refused, *_shown(check)]) for check in own)
+        id: min(max([_home(id), *refused, *_shown(check, in_files)]) for check in own)
         for id, own in checks.items()
     }
 
 
-def _shown(check: CheckResult) -> list[int]:
-    """The stages of what a failed check compared, and where."""
+def _shown(check: CheckResult, in_files: bool) -> list[int]:
+    """The stages of what a failed check compared, and where; ``in_files``: files are wrong too."""
+    if in_files and check.name in _THROUGH_A_FILE:
+        return [STAGES.index("checkpoint")]
     through_a_loss = check.port in _LOSSES and stage_of(check.requirement) == "likelihood"
     names = (_STAGE_OF_QUANTITY.get(check.what.split(" ")[0]), "sum" if through_a_loss else None)
     return [STAGES.index(name) for name in names if name is not None]

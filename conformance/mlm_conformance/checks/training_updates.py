@@ -18,6 +18,7 @@ from mlm_conformance.cases.training import SIZES, TrainingCase, training_recipes
 from mlm_conformance.cases.training_batches import in_other_rows, resplit
 from mlm_conformance.check import Context
 from mlm_conformance.checks.training_common import (
+    equal_shapes,
     opened,
     seen_in,
     truth_of,
@@ -55,6 +56,7 @@ def judged_step(
     """
     parameters, state = session.parameters(), session.state()
     n = int(state["update"]) + 1
+    equal_shapes(context, "parameters", parameters, case.parameters)
     wide = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
     truth = truth_of(case, batches if alike is None else alike, n, wide)
     moments = state["exp_avg"], state["exp_avg_sq"]

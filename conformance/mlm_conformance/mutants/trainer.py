@@ -246,12 +246,12 @@ correct_trainer = backend(CORRECT_PARTS)
 
 
 def wrong(
-    requirement: str, check: str, url: str = "", profile: str = "quick"
+    requirement: str, check: str, url: str = "", raises: str | None = None
 ) -> Callable[[Callable[[Parts], Parts]], Any]:
     """Register a mistake; its docstring says what is wrong."""
 
     def register(mistake: Callable[[Parts], Parts]) -> Any:
-        register_mutant(mistake, requirement, ("session",), check, url or (), profile)
+        register_mutant(mistake, requirement, ("session",), check, url or (), raises=raises)
         return backend(mistake(CORRECT_PARTS))
 
     return register

@@ -186,7 +186,8 @@ def clipping_raises_small_gradients(parts: Parts) -> Parts:
     """Gradients are brought to the norm from below, too."""
 
     def scaled(gradients: Any, norm: float, most: float | None) -> Any:
-        return {n: g if most is None else g * (most / norm) for n, g in gradients.items()}
+        factor = 1.0 if most is None or not norm else most / norm
+        return {n: g * factor for n, g in gradients.items()}
 
     return _clipping(parts, scaled)
 

@@ -314,7 +314,7 @@ def a_plan_goes_on_at_its_last_rate(parts: Parts) -> Parts:
     return _rated(parts, lambda n, c: learning_rate(min(n, c.total_updates), c))
 
 
-@wrong("MLM-OPT-10", _OVER)
+@wrong("MLM-OPT-10", _OVER, raises="StopIteration")
 def a_plan_ends_with_an_error_of_its_own(parts: Parts) -> Parts:
     """Beyond the last update the generator of rates is exhausted."""
 
