@@ -60,10 +60,12 @@ def _is_narrow(parameters: Any) -> bool:
 
 
 def _keeping(parts: Parts, name: str) -> Parts:
-    """What an update leaves is kept in bfloat16."""
+    """Below float64, what an update leaves is kept in bfloat16."""
 
     def moved(*given: Any) -> Any:
         found = parts.adamw(*given)
+        if not _is_narrow(found.parameters):
+            return found
         return found._replace(**{name: _all_short(getattr(found, name))})
 
     return replace(parts, adamw=moved)
@@ -71,28 +73,30 @@ def _keeping(parts: Parts, name: str) -> Parts:
 
 @wrong("MLM-TRN-8", _KEPT)
 def masters_in_a_narrow_dtype(parts: Parts) -> Parts:
-    """Parameters are bfloat16: there are no master weights."""
+    """Below float64, parameters are bfloat16: there are no master weights."""
     return _keeping(parts, "parameters")
 
 
 @wrong("MLM-TRN-8", _KEPT)
 def a_narrow_first_moment(parts: Parts) -> Parts:
-    """The first moment is kept in bfloat16."""
+    """Below float64, the first moment is kept in bfloat16."""
     return _keeping(parts, "exp_avg")
 
 
 @wrong("MLM-TRN-8", _KEPT)
 def a_narrow_second_moment(parts: Parts) -> Parts:
-    """The second moment is kept in bfloat16, where it does not move at all."""
+    """Below float64, the second moment is kept in bfloat16, where it does not move at all."""
     return _keeping(parts, "exp_avg_sq")
 
 
 @wrong("MLM-TRN-8", _RUN)
 def masters_in_a_narrow_dtype_from_the_start(parts: Parts) -> Parts:
-    """Parameters are rounded when the session is opened."""
+    """Below float64, parameters are bfloat16 from the moment that the session is opened."""
 
     def start(*given: Any) -> Any:
         state = parts.start(*given)
+        if not _is_narrow(state.parameters):
+            return state
         return replace(state, parameters=_all_short(state.parameters))
 
     return replace(_keeping(parts, "parameters"), start=start)
