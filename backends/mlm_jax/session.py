@@ -14,12 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mlm_jax.thresholds import MaskingPlan, make_plan
 from mlm_jax.training.batches import Prepared, TokenBatch, prepare
 from mlm_jax.training.checkpoint import Checkpoint, canonical, read_checkpoint, write_checkpoint
 from mlm_jax.training.dropout import site_keys
 from mlm_jax.training.gradients import Totals, add_gradients, add_objective, no_totals
+from mlm_jax.training.layout import Layout
 from mlm_jax.training.optimizer import Moments, make_rule
 from mlm_jax.training.parameters import check_parameters, shapes
 from mlm_jax.training.update import Report, TrainingState, apply_totals, mean_gradients
@@ -46,10 +48,13 @@ class JaxSession:
         float64.
     policy : how batches of tokens are masked; None: all batches are masked already.
     device : where it runs; None: JAX's default.
+    mesh : devices that share the work, in place of one: a `jax.sharding.Mesh` with the axes
+        ``data``, for the rows of a batch, and ``vocabulary``, for the ids of the tied table.
 
     Raises
     ------
     ConfigError, PolicyError, DTypeError, ShapeError, NotFiniteError.
+    DeviceError : a mesh with other axes.
 
     Notes
     -----
@@ -65,11 +70,13 @@ class JaxSession:
         parameters: Mapping[str, Array],
         policy: MaskingPolicy | None = None,
         device: jax.Device | None = None,
+        mesh: Mesh | None = None,
     ) -> None:
         self._encoder = EncoderConfig.from_mapping(encoder)
         self._training = TrainingConfig.from_mapping(training)
         self._policy = _check_policy(policy, self._encoder)
         self._device = device
+        self._layout = Layout(mesh, self._encoder.vocab_size)
         precision = self._training.precision
         self._compute = jnp.dtype(precision)
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
@@ -91,7 +98,7 @@ class JaxSession:
         """
         totals = self._totals(self._prepared(batches), self._adder())
         with self._running():
-            gradients = _on_host(mean_gradients(totals))
+            gradients = self._layout.on_host(mean_gradients(totals))
         found = {"sum": np.array(totals.sum), "count": int(totals.count)}
         return {**found, "gradients": gradients}
 
@@ -136,7 +143,7 @@ class JaxSession:
 
     def parameters(self) -> dict[str, Array]:
         """The parameters by name: float64, or float32 at every other precision."""
-        return _on_host(self._state.moments.parameters)
+        return self._layout.on_host(self._state.moments.parameters)
 
     def state(self) -> dict[str, Any]:
         """All of the state but the parameters: ``update``, ``exp_avg`` and ``exp_avg_sq`` by name,
@@ -144,8 +151,8 @@ class JaxSession:
         moments = self._state.moments
         return {
             "update": int(self._state.update),
-            "exp_avg": _on_host(moments.exp_avg),
-            "exp_avg_sq": _on_host(moments.exp_avg_sq),
+            "exp_avg": self._layout.on_host(moments.exp_avg),
+            "exp_avg_sq": self._layout.on_host(moments.exp_avg_sq),
             "loss_scale": float(self._state.loss_scale),
             "position": self._position,
         }
@@ -153,7 +160,7 @@ class JaxSession:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint; a `CheckpointError` leaves the older one as it was."""
         state, moments = self._state, self._state.moments._asdict()
-        tensors = {group: _on_host(named) for group, named in moments.items()}
+        tensors = {group: self._layout.on_host(named) for group, named in moments.items()}
         numbers = (int(state.update), float(state.loss_scale), self._position)
         write_checkpoint(path, Checkpoint(tensors, *numbers, *self._texts()))
 
@@ -173,15 +180,14 @@ class JaxSession:
         position: int,
     ) -> None:
         with self._running():
-            # Copies: a program gives these buffers away, and JAX may share memory with NumPy.
-            held = {g: {n: jnp.array(x) for n, x in named.items()} for g, named in tensors.items()}
+            held = {group: self._layout.parameters(named) for group, named in tensors.items()}
             number, loss_scale = jnp.int32(update), jnp.asarray(scale, self._dtype)
             self._state = TrainingState(Moments(**held), number, loss_scale)
         self._at_most, self._position = update, position
 
     def _prepared(self, batches: Batches) -> list[Prepared]:
-        seed = self._training.seed
-        return [prepare(batch, self._encoder, self._policy, seed) for batch in batches]
+        about = (self._encoder, self._policy, self._training.seed, self._layout.rows)
+        return [prepare(batch, *about) for batch in batches]
 
     def _submit(self, prepared: list[Prepared], sequences: int | None) -> Report:
         self._check_schedule()
@@ -215,7 +221,8 @@ class JaxSession:
         with self._running():
             totals = no_totals(self._state.moments.parameters, gradients=gradients)
             for batch, capacity, _ in prepared:
-                totals = add(totals, batch, self._plan(batch), capacity)
+                placed = self._layout.batch(batch)
+                totals = add(totals, placed, self._plan(batch), capacity)
         return totals
 
     def _adder(self) -> Callable[..., Totals]:
@@ -274,8 +281,3 @@ def _check_policy(policy: object, encoder: EncoderConfig) -> MaskingPolicy | Non
 def _roomy(prepared: Prepared) -> Prepared:
     """With room for every position."""
     return prepared._replace(capacity=int(np.prod(prepared.batch.attention_mask.shape)))
-
-
-def _on_host(arrays: Mapping[str, jax.Array]) -> dict[str, Array]:
-    """Copies: a later update gives the buffers themselves away."""
-    return {name: np.array(array) for name, array in arrays.items()}

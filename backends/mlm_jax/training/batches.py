@@ -72,9 +72,15 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    given: Mapping[str, Any], encoder: EncoderConfig, policy: MaskingPolicy | None, seed: int
+    given: Mapping[str, Any],
+    encoder: EncoderConfig,
+    policy: MaskingPolicy | None,
+    seed: int,
+    multiple: int = 1,
 ) -> Prepared:
     """A mapping of arrays, checked and padded; nothing runs on the device.
+
+    ``multiple``: of so many rows.
 
     Raises
     ------
@@ -88,10 +94,10 @@ def prepare(
     _check_common(held, held[first].shape, encoder)
     checking.refuse_ids(first, held[first], encoder.vocab_size)
     if first == "inputs":
-        return _masked(held, encoder)
+        return _masked(held, encoder, multiple)
     if policy is None:
         raise PolicyError("policy", "None", "a MaskingPolicy, since a batch has tokens")
-    return _of_tokens(held, encoder, policy, seed)
+    return _of_tokens(held, encoder, policy, seed, multiple)
 
 
 def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,13 +138,13 @@ def _refuse_at_padding(bad: Array, name: str) -> None:
         raise InputError(f"{name}[{row}, {column}]", "true at padding", "false there")
 
 
-def _masked(held: dict[str, Any], encoder: EncoderConfig) -> Prepared:
+def _masked(held: dict[str, Any], encoder: EncoderConfig, multiple: int) -> Prepared:
     shape = held["inputs"].shape
     checking.check_array("targets", held["targets"], shape, checking.IDS)
     checking.check_array("selected", held["selected"], shape, ("bool",))
     checking.refuse_ids("targets", held["targets"], encoder.vocab_size, held["selected"])
     _refuse_at_padding(held["selected"] & ~held["attention_mask"], "selected")
-    rows, columns = _bucket(shape)
+    rows, columns = _bucket(shape, multiple)
     arrays = {name: _padded(held[name], rows, columns) for name in _MASKED}
     count = int(np.count_nonzero(held["selected"]))
     capacity = rounded_capacity(max(count, _FEWEST_SLOTS), rows * columns)
@@ -146,14 +152,18 @@ def _masked(held: dict[str, Any], encoder: EncoderConfig) -> Prepared:
 
 
 def _of_tokens(
-    held: dict[str, Any], encoder: EncoderConfig, policy: MaskingPolicy, seed: int
+    held: dict[str, Any],
+    encoder: EncoderConfig,
+    policy: MaskingPolicy,
+    seed: int,
+    multiple: int,
 ) -> Prepared:
     source = [held[n] for n in ("tokens", "sequence_id", "position", "word_id", "eligible")]
     checking.check_mask(*source)
     checking.refuse_ids("tokens", held["tokens"], policy.vocab_size)
     special = np.isin(held["tokens"], policy.special_ids)
     _refuse_at_padding(held["eligible"] & ~special & ~held["attention_mask"], "eligible")
-    rows, columns = _bucket(held["tokens"].shape)
+    rows, columns = _bucket(held["tokens"].shape, multiple)
     arrays = {n: _padded(held[n], rows, columns) for n in _TOKENS[:-1] if held[n] is not None}
     _set_apart(arrays, held, policy)
     key = key_words(seed, held["epoch"])
@@ -179,10 +189,10 @@ def _set_apart(arrays: dict[str, Array], held: dict[str, Any], policy: MaskingPo
     arrays["position"][:, columns:] = added
 
 
-def _bucket(shape: tuple[int, ...]) -> tuple[int, int]:
+def _bucket(shape: tuple[int, ...], multiple: int) -> tuple[int, int]:
     """The shape that a batch is padded to: powers of two, then multiples of a step."""
     rows, columns = max(shape[0], _FEWEST_ROWS), max(shape[1], _FEWEST_COLUMNS)
-    return _rounded(rows, _ROWS), _rounded(columns, _COLUMNS)
+    return -(-_rounded(rows, _ROWS) // multiple) * multiple, _rounded(columns, _COLUMNS)
 
 
 def _rounded(count: int, step: int) -> int:

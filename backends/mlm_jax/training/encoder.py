@@ -15,7 +15,7 @@ from jax import lax
 from mlm_jax.objective import log_likelihood
 from mlm_jax.training.dropout import ATTENTION, EMBEDDINGS, FEED_FORWARD, MIXED, Drop
 from mlm_jax.training.layers import context, gelu, layer_norm, linear, product, softmax
-from mlm_jax.training.parameters import LAYER, WORDS, Parameters, layer_names
+from mlm_jax.training.parameters import LAYER, OUTPUT_BIAS, WORDS, Parameters, layer_names
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
 
@@ -80,7 +80,10 @@ def selected_sum(
     transformed = gelu(linear(compute, states, *_pair(parameters, dense)))
     transformed = layer_norm(transformed, *_pair(parameters, norm), encoder.layer_norm_eps)
     logits = product("ni,vi->nv", compute, transformed, parameters[WORDS])
-    logits += parameters["cls.predictions.bias"]
+    logits += parameters[OUTPUT_BIAS]
+    if logits.shape[-1] > encoder.vocab_size:  # ids that fill the table up for a mesh
+        known = jnp.arange(logits.shape[-1]) < encoder.vocab_size
+        logits = jnp.where(known, logits, -jnp.inf)
     return jnp.sum(log_likelihood(logits, targets, place < chosen.size))
 
 

@@ -15,12 +15,21 @@ import numpy as np
 from mlm_spec.errors import ConfigError, DTypeError, NotFiniteError, ShapeError
 from mlm_spec.training.config import EncoderConfig
 
-__all__ = ["LAYER", "WORDS", "Parameters", "check_parameters", "layer_names", "shapes"]
+__all__ = [
+    "LAYER",
+    "OUTPUT_BIAS",
+    "WORDS",
+    "Parameters",
+    "check_parameters",
+    "layer_names",
+    "shapes",
+]
 
 Parameters = dict[str, jax.Array]
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 LAYER = "bert.encoder.layer."
+OUTPUT_BIAS = "cls.predictions.bias"
 
 
 def shapes(encoder: EncoderConfig) -> dict[str, tuple[int, ...]]:
@@ -36,7 +45,7 @@ def shapes(encoder: EncoderConfig) -> dict[str, tuple[int, ...]]:
         found |= {f"{LAYER}{number}.{n}": s for n, s in layer_shapes(encoder).items()}
     transform = "cls.predictions.transform."
     found |= _linear(f"{transform}dense", width, width) | _norm(f"{transform}LayerNorm", width)
-    return {**found, "cls.predictions.bias": (encoder.vocab_size,)}
+    return {**found, OUTPUT_BIAS: (encoder.vocab_size,)}
 
 
 def layer_shapes(encoder: EncoderConfig) -> dict[str, tuple[int, ...]]:
