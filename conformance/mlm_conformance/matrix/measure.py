@@ -28,6 +28,8 @@ __all__ = ["Fate", "Kill", "fate", "measure"]
 _SEED = 0
 _LONGEST = 240  # characters of a message
 _ANSWERS = 4000  # kept by each oracle: the same cases come with every mutant
+#: Of a check that writes files; it has another name each time.
+_OWN_FOLDER = re.compile(r"\S*/mlm-spec-\w+/")
 #: How messages name an exception: ``score raised ValueError: …``, or the whole `Raised`.
 _RAISED = re.compile(r"\braised (?P<name>\w+(\.\w+)*)|\btype='(?P<type>[^']+)'")
 
@@ -165,9 +167,9 @@ def _missed(mutant: Mutant, own: Sequence[CheckResult]) -> Iterator[str]:
 
 def _kill(failed: CheckResult) -> Kill:
     (check,) = [c for c in CHECKS if (c.requirement, c.name) == (failed.requirement, failed.name)]
-    committed, said = failed.examples <= len(check.always), failed.message[:_LONGEST]
+    committed, said = failed.examples <= len(check.always), _OWN_FOLDER.sub("", failed.message)
     about = (failed.requirement, failed.name, failed.examples, committed)
-    return Kill(*about, round(failed.seconds, 4), said)
+    return Kill(*about, round(failed.seconds, 4), said[:_LONGEST])
 
 
 def _judged(session: Session, check: Check) -> CheckResult:
