@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -342,9 +343,10 @@ def test_a_worker_that_the_system_ends_is_said_in_words() -> None:
 @pytest.fixture
 def mutants_command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "mlm_conformance", "mutants", "-n", "2"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    # A job in the background is started with Ctrl-C ignored; this one heeds it.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    about = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, preexec_fn=heeding, **about) as process:
         try:
             yield process
         finally:

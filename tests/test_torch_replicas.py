@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mlm_conformance.replicas import run_replicas
 from replica_run import updates
 from torch_training_cases import TRAINING, assert_same, everything, session_of
@@ -30,6 +32,16 @@ U = 2.0**-53
 STEPS = 32
 
 Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in each replica: the gradients of a micro-batch are the same numbers on both sides only if
+    as many threads cut its products."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def gamma(n: int) -> float:
