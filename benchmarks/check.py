@@ -22,14 +22,14 @@ from benchmarks.memory import run_and_watch
 
 __all__ = ["check", "main"]
 
-# Seconds that each is meant to stay below, on two cores.
+# Seconds that each is meant to stay below, on two cores; in ci, 300 of them are for training.
 _GOALS = {
     ("numpy", "quick"): 10,
     ("torch", "quick"): 10,
     ("jax", "quick"): 25,
-    ("numpy", "ci"): 60,
-    ("torch", "ci"): 60,
-    ("jax", "ci"): 90,
+    ("numpy", "ci"): 360,
+    ("torch", "ci"): 360,
+    ("jax", "ci"): 390,
 }
 
 
