@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,11 +115,16 @@ def test_another_order_is_the_same_checkpoint(good: bytes, tmp_path: Path) -> No
 def test_programs_run_where_they_are_run(good: bytes, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     files = dict(executing(good, trace))
-    pickle.loads(files["a pickle of protocol 0"]).close()
-    assert trace.exists()
-    trace.unlink()
-    eval(parsed(files["a call for its update"]).texts["update"]).close()
-    assert trace.exists()
+    call = parsed(files["a call for its update"]).texts["update"]
+    runs = [["-c", call]]
+    for protocol in (0, 2):
+        path = tmp_path / f"pickle-{protocol}"
+        path.write_bytes(files[f"a pickle of protocol {protocol}"])
+        runs.append(["-m", "pickle", str(path)])
+    for run in runs:
+        subprocess.run([sys.executable, *run], check=True, capture_output=True)
+        assert trace.exists(), run
+        trace.unlink()
 
 
 def test_files_that_claim_much_are_small(good: bytes) -> None:
