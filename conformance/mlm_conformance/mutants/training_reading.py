@@ -216,11 +216,9 @@ _WRITTEN_CALL = re.compile(r"open\('([^']*)', 'w'\)")
 
 @wrong("MLM-CKP-8", "nothing_in_a_file_is_executed")
 def pickles_are_read(parts: Parts) -> Parts:
-    """What is no file of tensors may be a pickle of former times, which is run.
+    """What is no file of tensors may be a pickle of former times, which is run."""
 
-    The one call that is looked for is made by hand: nothing in this project runs data.
-    """
-
+    # The one call that is looked for is made by hand: nothing in this project runs data.
     def load(session: Any, path: str, checkpoint: Checkpoint) -> TrainingState:
         try:
             return parts.load(session, path, checkpoint)
