@@ -106,9 +106,9 @@ verify: $(VENV)/installed-test ## 25,000 hard numbers of the reference against b
 mutation: $(VENV)/installed-mutation ## small changes of the reference that some test must notice: docs/mutation.md
 	$(RUN) benchmarks.mutation --results $(RESULTS)
 
-soak: $(VENV)/installed-test ## 200 seeds on correct backends, 50 kills of a run, 200 in random order: nothing may come of them
+soak: $(VENV)/installed-test ## 200 seeds on correct backends, 50 kills of a run and of the command, 200 in random order: nothing may come of them
 	$(VENV)/bin/mlm-spec soak --seeds 200 -n $(WORKERS) --json $(RESULTS)/soak.json
-	MLM_SPEC_KILLS=50 $(RUN) pytest tests/test_training_kills.py
+	MLM_SPEC_KILLS=50 $(RUN) pytest tests/test_training_kills.py tests/test_train_kills.py
 	MLM_SPEC_TRAINING_RUNS=200 $(RUN) pytest tests/test_training_machine.py \
 	  tests/test_training_precision.py
 

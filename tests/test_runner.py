@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from mlm_conformance.check import Check, Context, NotClaimed, Unmeasurable, Viol
 from mlm_conformance.checks import CHECKS
 from mlm_conformance.failure import read_failure
 from mlm_conformance.outcomes import Outcome
+from mlm_conformance.profiles import PROFILES
 from mlm_conformance.replay import replay
 from mlm_conformance.resolve import TargetError
 from mlm_conformance.results import CheckResult, RunReport
-from mlm_conformance.runner import open_session, plan, run, run_check
+from mlm_conformance.runner import open_session, plan, planned, run, run_check
 from mlm_conformance.simplify import reductions, simplify
 
 HERE = Path(__file__).parent
@@ -332,6 +334,17 @@ def test_only_names_requirements_and_chapters() -> None:
     assert [c.requirement for c in plan()] == sorted(
         (c.requirement for c in plan()), key=[c.requirement for c in plan()].index
     )
+
+
+def test_a_quick_run_asks_no_session_and_says_what_it_leaves_out() -> None:
+    every, quick = ({c.port for c in planned((), profile)} for profile in ("ci", "quick"))
+    assert every - quick == {"order", "session"}
+    (asked,) = {c.requirement for c in planned(("MLM-ERR-19",), "quick")}
+    assert asked == "MLM-ERR-19"
+    report = run("numpy", profile="quick", only=["MLM-ERR-8"], in_process=True)
+    whole = replace(report, only=())
+    assert whole.left_out == PROFILES["quick"].left_out
+    assert "which leaves out ENC, OPT, TRN, CKP, ERR-19, ERR-20" in whole.verdict
 
 
 def test_a_value_that_is_nan_is_never_within_a_bound() -> None:

@@ -147,7 +147,9 @@ def test_a_folder_that_cannot_be_is_refused_before_any_work(
 def test_what_a_broken_preparation_left_is_replaced(tmp_path: Path) -> None:
     for name in ("store", ".store.abc"):
         (tmp_path / "run" / name).mkdir(parents=True)
+    (tmp_path / "run" / ".run.json.abc").touch()
     assert cli.main(small_command(tmp_path, "--updates", "1", "--warmup", "0")) == 0
+    assert [p.name for p in (tmp_path / "run").iterdir() if p.name.startswith(".")] == []
 
 
 def resumed(run: Path, *more: str) -> list[str]:
@@ -169,7 +171,8 @@ def test_a_run_is_resumed_as_it_began(
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "holds no run to resume: no run.json" in said_of(capsys, *resumed(tmp_path))
+    said = said_of(capsys, *resumed(tmp_path))
+    assert "holds no run to resume: no run.json; a run that was ended while it prepared" in said
     for text in ("{", "[]", "{}"):
         (tmp_path / "run.json").write_text(text, encoding="utf-8")
         assert "is unreadable" in said_of(capsys, *resumed(tmp_path))

@@ -44,8 +44,7 @@ class JaxSession:
     Parameters
     ----------
     encoder, training : the fields of `EncoderConfig` and `TrainingConfig`.
-    parameters : float64 or float32 arrays by name; rounded to float32 unless the precision is
-        float64.
+    parameters : float arrays by name; rounded to float32 unless the precision is float64.
     policy : how batches of tokens are masked; None: all batches are masked already.
     device : where it runs; None: JAX's default.
     mesh : devices that share the work, in place of one: a `jax.sharding.Mesh` with the axes

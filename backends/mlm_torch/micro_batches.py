@@ -89,7 +89,7 @@ def read_micro_batch(
 def _check_names(tensors: Mapping[str, Any], masked: bool) -> None:
     wanted = (*(_MASKED if masked else _TOKENS), *_LAID_OUT)
     allowed = wanted if masked else (*wanted, "word_id")
-    missing = [name for name in wanted if tensors.get(name) is None]
+    missing = [name for name in wanted if name not in tensors]
     unknown = [str(name) for name in tensors if name not in allowed]
     if missing:
         raise InputError("batch", "without " + ", ".join(missing), "the fields of one batch")

@@ -75,8 +75,9 @@ class Session:
         kept = KEPT[told.training.precision]
         with torch.device("meta"):
             model = MaskedLanguageModel(told.encoder)
+        model = model.to(kept)
         given = _checked(parameters, model.state_dict(), as_tensor)
-        model = model.to(kept).to_empty(device=device)
+        model = model.to_empty(device=device)
         model.load_state_dict(given)
         if compiled is not None:
             model.compile_parts(compiled)
@@ -249,7 +250,7 @@ class Session:
 
 
 def _checked(given: object, wanted: Mapping[str, Tensor], as_tensor: AsTensor) -> dict[str, Tensor]:
-    """The parameters of a model as tensors: all of them, of the right shapes, and finite."""
+    """The parameters of a model as tensors: all of them, of its shapes, finite in its dtype."""
     if not isinstance(given, Mapping):
         raise InputError("parameters", f"a {type(given).__name__}", "a mapping of arrays")
     names = (wanted.keys() - given.keys(), given.keys() - wanted.keys())
@@ -265,9 +266,11 @@ def _checked(given: object, wanted: Mapping[str, Tensor], as_tensor: AsTensor) -
         if tensor.shape != like.shape:
             got = f"of shape {tuple(tensor.shape)}"
             raise ShapeError(f"parameters[{name!r}]", got, f"shape {tuple(like.shape)}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise NotFiniteError(f"parameters[{name!r}]", "not finite", "finite numbers")
-        tensors[name] = tensor
+        kept = tensor.to(like.dtype)
+        if not bool(torch.isfinite(kept).all()):
+            expected = f"finite numbers in {str(like.dtype).removeprefix('torch.')}"
+            raise NotFiniteError(f"parameters[{name!r}]", "not finite", expected)
+        tensors[name] = kept
     return tensors
 
 

@@ -20,7 +20,8 @@ class Profile:
     derandomised : whether the drawn cases follow from the run's seed alone.
     sizes : how many sizes of its own, drawn anew by the run's seed, each port meets.
     sessions : how many of the cases that are always in a check of a session runs; None: all.
-    left_out : chapters that a run of the whole specification leaves to a longer profile.
+    left_out : chapters, or requirements of one ("ERR-19"), that a run of the whole specification
+        leaves to a longer profile.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Profile:
 
 
 #: A session compiles programs for each encoder: more than a quick run has time for.
-_TRAINING = ("ENC", "OPT", "TRN", "CKP")
+_TRAINING = ("ENC", "OPT", "TRN", "CKP", "ERR-19", "ERR-20", "ERR-21", "ERR-22")
 
 PROFILES: Mapping[str, Profile] = {
     "quick": Profile("quick", 3, 2.0, True, 1, 1, _TRAINING),

@@ -49,11 +49,11 @@ def plan(only: Sequence[str] = ()) -> list[Check]:
 
 
 def planned(only: Sequence[str], profile: str) -> list[Check]:
-    """Those of a run: what is asked for, or all but the chapters that the profile leaves out."""
+    """Those of a run: what is asked for, or all but what the profile leaves out."""
     if only:
         return plan(only)
-    left_out = PROFILES[profile].left_out
-    return [check for check in plan() if check.requirement.split("-")[1] not in left_out]
+    left_out = [f"MLM-{part}" for part in PROFILES[profile].left_out]
+    return [c for c in plan() if not any(_matches(c.requirement, part) for part in left_out)]
 
 
 def _matches(requirement: str, wanted: str) -> bool:

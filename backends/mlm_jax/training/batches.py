@@ -84,7 +84,8 @@ def prepare(
 
     Raises
     ------
-    InputError : a field that is missing or unknown, a position that is selected at padding.
+    InputError : no mapping, a field that is missing or unknown, a position that is selected at
+        padding.
     PolicyError : tokens, and no policy.
     ShapeError, DTypeError, IdRangeError, SeedError, WordError.
     """
@@ -100,7 +101,9 @@ def prepare(
     return _of_tokens(held, encoder, policy, seed, multiple)
 
 
-def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise InputError("batch", f"a {type(given).__name__}", "a mapping of fields")
     names = _TOKENS if "tokens" in given else _MASKED
     missing = [n for n in names if n not in given and n != "word_id"]
     unknown = [str(n) for n in given if n not in names]

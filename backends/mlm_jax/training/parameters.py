@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlm_spec.errors import ConfigError, DTypeError, NotFiniteError, ShapeError
+from mlm_jax.checking import FLOATS
+from mlm_spec.errors import ConfigError, DTypeError, InputError, NotFiniteError, ShapeError
 from mlm_spec.training.config import EncoderConfig
 
 __all__ = [
@@ -77,8 +78,12 @@ def check_parameters(
     Raises
     ------
     ConfigError : a parameter that is missing, or that the encoder does not have.
-    DTypeError, ShapeError, NotFiniteError : one of another kind or shape, or with NaN or inf.
+    DTypeError, ShapeError, NotFiniteError : one of another kind or shape, or with an entry that is
+        not finite in ``dtype``.
+    InputError : no mapping.
     """
+    if not isinstance(given, Mapping):
+        raise InputError(name, f"a {type(given).__name__}", "a mapping of names to arrays")
     wanted = shapes(encoder)
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     if missing or unknown:
@@ -88,14 +93,17 @@ def check_parameters(
 
 
 def _checked(where: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.name not in ("float64", "float32"):
-        raise DTypeError(where, f"of dtype {array.dtype.name}", "float64 or float32")
-    if array.shape != shape:
-        raise ShapeError(where, f"of shape {array.shape}", f"shape {shape}")
-    if not np.isfinite(array).all():
-        raise NotFiniteError(where, "not finite throughout", "finite numbers")
-    return np.array(array, dtype)
+    if not isinstance(value, np.ndarray | jax.Array):
+        raise DTypeError(where, f"a {type(value).__name__}", "an array of " + " or ".join(FLOATS))
+    if value.dtype.name not in FLOATS:
+        raise DTypeError(where, f"of dtype {value.dtype.name}", " or ".join(FLOATS))
+    if value.shape != shape:
+        raise ShapeError(where, f"of shape {value.shape}", f"shape {shape}")
+    with np.errstate(over="ignore"):  # looked at right below
+        kept = np.array(value, dtype)
+    if not np.isfinite(kept).all():
+        raise NotFiniteError(where, "not finite throughout", f"finite numbers in {dtype}")
+    return kept
 
 
 def _linear(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:

@@ -38,6 +38,7 @@ from mlm_conformance.checks import (
     selection_layout,
     steps,
     training,
+    training_bad_input,
     unusual,
     words,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "selection_layout",
     "steps",
     "training",
+    "training_bad_input",
     "unusual",
     "words",
 ]

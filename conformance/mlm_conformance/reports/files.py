@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlm_conformance.outcomes import BadCallError
 
-__all__ = ["require_writable", "write_atomically"]
+__all__ = ["is_leftover", "remove_leftovers", "require_writable", "write_atomically"]
 
 _ESCAPED = "backslashreplace"
 
@@ -57,6 +59,23 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def is_leftover(name: str, names: Iterable[str]) -> bool:
+    """Whether a file was on its way to one of these names: ``.NAME.`` and something more.
+
+    >>> is_leftover(".run.json.x1", ["run.json"]), is_leftover(".run.js", ["run.json"])
+    (True, False)
+    """
+    return name.startswith(tuple(f".{known}." for known in names))
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what a process that was killed left beside these files, or folders."""
+    known = list(names)
+    for path in list(folder.iterdir()):
+        if is_leftover(path.name, known):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _mode(target: Path) -> int:

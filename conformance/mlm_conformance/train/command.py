@@ -88,6 +88,7 @@ def _resumed(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, Tok
         )
     if "text" in given and text_checksum(given_text(settings.text)) != store.text:
         raise BadCallError("--text is not what it was when the run began; expected the same files")
+    folder.sweep()
     return settings, store
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm_conformance.reports.files import write_atomically
+from mlm_conformance.reports.files import remove_leftovers, write_atomically
 from mlm_conformance.train.store import TokenStore
 from mlm_conformance.train.vocabulary import special_ids
 from mlm_spec.training.config import EncoderConfig
@@ -20,6 +20,8 @@ from mlm_spec.training.parameters import with_tied_copies
 from mlm_spec.training.tensor_file import write_tensors
 
 __all__ = ["bert_config", "export_model"]
+
+_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
 def bert_config(encoder: EncoderConfig, dtype: str) -> dict[str, Any]:
@@ -65,12 +67,13 @@ def export_model(
     CheckpointError : the weights cannot be written.
     """
     folder.mkdir(exist_ok=True)
+    remove_leftovers(folder, [_WEIGHTS, _CONFIG, *(path.name for path in store.tokenizer_files)])
     tensors = with_tied_copies({name: np.asarray(value) for name, value in parameters.items()})
     dtype = str(next(iter(tensors.values())).dtype)
     # "pt" tells who reads it that linear weights are (out, in), as they are here.
-    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    write_tensors(folder / _WEIGHTS, tensors, {"format": "pt"})
     config = json.dumps(bert_config(encoder, dtype), indent=2, sort_keys=True)
-    write_atomically(folder / "config.json", config + "\n")
+    write_atomically(folder / _CONFIG, config + "\n")
     for path in store.tokenizer_files:
         copy = folder / f".{path.name}.tmp"
         shutil.copyfile(path, copy)

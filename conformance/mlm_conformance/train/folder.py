@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mlm_conformance.outcomes import BadCallError
-from mlm_conformance.reports.files import write_atomically
+from mlm_conformance.reports.files import is_leftover, remove_leftovers, write_atomically
 from mlm_conformance.train.settings import Settings, recorded_settings
 
 __all__ = ["Metrics", "RunFolder", "keep_metrics", "read_metrics"]
@@ -74,7 +74,8 @@ class RunFolder:
         self._require_room()
         foreign = [p.name for p in self.path.iterdir()] if self.path.exists() else []
         # A run that was ended while it prepared its text leaves that behind, and nothing else.
-        foreign = [name for name in foreign if name != "store" and not name.startswith(".store.")]
+        ours = (self.store.name, self.about.name)
+        foreign = [n for n in foreign if n != self.store.name and not is_leftover(n, ours)]
         if foreign:
             raise BadCallError(
                 f"--out {self.path} has {min(foreign)} in it; expected an empty folder, or none"
@@ -104,6 +105,12 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise BadCallError(f"--out {self.path} cannot be made: {reason}") from None
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what was being written when an earlier process of this run was killed."""
+        kept = (self.about, self.store, self.checkpoint, self.metrics, self.curve)
+        remove_leftovers(self.path, [path.name for path in kept])
 
     def record(self, settings: Settings, fingerprint: str) -> None:
         """Write down what this run is; from here on it can be resumed."""
@@ -123,7 +130,8 @@ class RunFolder:
             settings = about["settings"]
         except FileNotFoundError:
             raise BadCallError(
-                f"{self.path} holds no run to resume: no {self.about.name}"
+                f"{self.path} holds no run to resume: no {self.about.name}; a run that was ended "
+                "while it prepared its text is begun again, without --resume"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadCallError(f"{self.about} is unreadable ({error}); expected a run") from None
