@@ -315,6 +315,7 @@ class RunReport:
         about = f"mlm-spec {self.spec_version}, {self.profile}"
         if self.left_out:
             about += f", which leaves out the chapters {', '.join(self.left_out)}"
+            about += " and sessions elsewhere"
         return f"{head}: {', '.join(parts)} ({about})"
 
     @property
