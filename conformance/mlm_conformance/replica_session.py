@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.answer import Answer
-from mlm_conformance.check import Broken, Context, NotClaimed, Unmeasurable, Violation
+from mlm_conformance.check import Broken, Context, NotClaimed, Unmeasurable
 from mlm_conformance.training_session import Batch
 from mlm_spec import MaskingPolicy
 
-__all__ = ["ReplicaSession", "alone", "dealt", "replica_session"]
+__all__ = ["ReplicaSession", "alone", "dealt", "flat", "replica_session"]
 
 Array = NDArray[Any]
 Shares = Sequence[Sequence[Batch]]
@@ -46,7 +46,7 @@ def dealt(batches: Sequence[Batch], size: int) -> list[list[Batch]]:
 class ReplicaSession:
     """The sessions of all replicas.  A method that one of them lacks raises `NotClaimed`.
 
-    Each call is made by all; what they say of the whole has to be the same on all.
+    Each call is made by all of them, and answered by the first; `results` has what each says.
 
     Attributes
     ----------
@@ -78,16 +78,15 @@ class ReplicaSession:
 
     def shared(self, name: str, shares: Shares) -> dict[str, Any]:
         """A call in which each replica has its own micro-batches."""
-        given = [{"batches": [dict(batch) for batch in own]} for own in shares]
-        return self._agreed(name, self.results(name, given))
+        return self.results(name, _given(shares))[0]
 
     def parameters(self) -> dict[str, Any]:
         """The parameters by name."""
-        return self._agreed("parameters", self.results("parameters"))
+        return self.results("parameters")[0]
 
     def state(self) -> dict[str, Any]:
         """All of the state but the parameters."""
-        return self._agreed("state", self.results("state"))
+        return self.results("state")[0]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, together."""
@@ -97,30 +96,29 @@ class ReplicaSession:
         """Become what a checkpoint holds."""
         self.results("load", [{"path": str(path)}] * self.size)
 
+    def everything(self) -> list[dict[str, Array]]:
+        """Parameters and state of each replica, as arrays by name."""
+        pairs = zip(self.results("parameters"), self.results("state"), strict=True)
+        return [flat({"parameters": own, **state}) for own, state in pairs]
+
     def results(
         self, name: str, given: Sequence[Mapping[str, Any]] | None = None
     ) -> list[dict[str, Any]]:
         """The fields of a call that must succeed on all."""
-        answers = self.answers(name, given or [{}] * self.size)
+        answers = self.answers(name, given)
         return [self.context.result_of(f"session.{name}", answer) for answer in answers]
 
-    def answers(self, name: str, given: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    def answers(self, name: str, given: Sequence[Mapping[str, Any]] | None = None) -> list[Answer]:
         """A call of all, whatever comes of it."""
         if name not in self.has:
             raise NotClaimed(f"its replicas have no {name}")
-        each = [{"session": n, **own} for n, own in zip(self.numbers, given, strict=True)]
+        own = given or [{}] * self.size
+        each = [{"session": n, **one} for n, one in zip(self.numbers, own, strict=True)]
         return _asked(self.context, f"session.{name}", each)
 
-    def _agreed(self, name: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What all say, if it is the same, bit for bit."""
-        first = _flat(found[0])
-        for rank, other in enumerate(map(_flat, found[1:]), 1):
-            if other.keys() != first.keys():
-                raise Violation(f"{name} has other fields on replica {rank} than on replica 0")
-            for field, array in first.items():
-                where = f"{field} of {name} on replica {rank}, beside that on replica 0,"
-                self.context.equal(where, other[field], array)
-        return found[0]
+
+def _given(shares: Shares) -> list[dict[str, Any]]:
+    return [{"batches": [dict(batch) for batch in own]} for own in shares]
 
 
 @contextmanager
@@ -174,13 +172,19 @@ def _asked(context: Context, port: str, each: Sequence[Mapping[str, Any]]) -> li
     answers = context.together.call(port, each)
     lost = [rank for rank, answer in enumerate(answers) if answer.kind in _LOST]
     if lost:
-        told = [f"--- replica {n} ---\n{a.output}" for n, a in enumerate(answers) if a.output]
-        said = answers[lost[0]].text
-        raise Broken("\n".join([f"{port} on replica {lost[0]} of {len(each)} {said}", *told]))
+        told = [f"--- replica {n} ---\n{_told(a)}" for n, a in enumerate(answers)]
+        first = min(lost, key=lambda rank: answers[rank].seconds)  # the others waited for it
+        said = f"{port} on replica {first} of {len(each)} {answers[first].text}"
+        raise Broken("\n".join([said, *told]))
     return answers
 
 
-def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _told(answer: Answer) -> str:
+    said = answer.kind if answer.raised is None else f"raised {answer.raised.message}"
+    return f"{said}\n{answer.output}".strip()
+
+
+def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays by name, those of a field that holds names under both."""
     found: dict[str, Any] = {}
     for name, value in fields.items():

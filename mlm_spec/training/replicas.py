@@ -11,8 +11,9 @@ import io
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,12 @@ from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 from mlm_spec.training.inputs import Fields, training_batch
 from mlm_spec.training.session import Session
+from mlm_spec.training.state import TrainingState
 
 __all__ = ["ReplicaSession", "Replicas", "replica_session"]
 
 _SECONDS = 60.0  # that one waits for the others
+_GROUPS = ("parameters", "exp_avg", "exp_avg_sq")
 
 
 class Replicas:
@@ -68,54 +71,90 @@ class Replicas:
 class ReplicaSession:
     """A run of which each replica has its own micro-batches, perhaps none.
 
-    Calls with micro-batches, `save` and `load` are made by all together.  What one of them refuses
-    is refused by all, and nothing has happened on any.
+    Calls are made by all together, at least those with micro-batches or files, and all of them
+    where each keeps only its part of the state.  What one of them refuses is refused by all, and
+    nothing has happened on any.
     """
 
-    def __init__(self, session: Session, replicas: Replicas) -> None:
-        self._session, self._replicas = session, replicas
+    def __init__(self, session: Session, replicas: Replicas, sharded: bool = False) -> None:
+        self._session, self._replicas, self._sharded = session, replicas, sharded
+        self._take_apart()
 
     def evaluate(self, batches: Iterable[Fields]) -> dict[str, Any]:
         """As `Session.evaluate`, of the batches of all."""
-        return self._session.evaluate(self._all(batches))
+        with self._whole() as session:
+            return session.evaluate(self._all(batches))
 
     def gradients(self, batches: Iterable[Fields]) -> dict[str, Any]:
         """As `Session.gradients`, of the micro-batches of all."""
-        return self._session.gradients(self._all(batches))
+        with self._whole() as session:
+            return session.gradients(self._all(batches))
 
     def step(self, batches: Iterable[Fields]) -> dict[str, Any]:
         """As `Session.step`, of the micro-batches of all."""
-        return self._session.step(self._all(batches))
+        with self._whole() as session:
+            return session.step(self._all(batches))
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """As `Session.parameters`; the same on all."""
-        return self._session.parameters()
+        with self._whole() as session:
+            return session.parameters()
 
     def state(self) -> dict[str, Any]:
         """As `Session.state`; the same on all."""
-        return self._session.state()
+        with self._whole() as session:
+            return session.state()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replica 0 writes a checkpoint; else `CheckpointError`, on all."""
-        with self._together(os.fspath(path), CheckpointError) as found:
+        with self._whole() as session, self._together(os.fspath(path), CheckpointError) as found:
             if self._replicas.rank == 0:
-                self._session.save(path)
+                session.save(path)
             found.append(b"written")
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint, which all of them read; else `CheckpointError`, on all."""
-        former = self._session._state
-        try:
-            with self._together(os.fspath(path), CheckpointError) as found:
-                self._session.load(path)
-                found.append(b"read")
-        except MlmSpecError:
-            self._session._state = former
-            raise
+        with self._whole() as session:
+            former = session._state
+            try:
+                with self._together(os.fspath(path), CheckpointError) as found:
+                    session.load(path)
+                    found.append(b"read")
+            except MlmSpecError:
+                session._state = former
+                raise
 
     def close(self) -> None:
         """Let go of the others."""
         self._replicas.close()
+
+    @contextmanager
+    def _whole(self) -> Iterator[Session]:
+        """The session with all of its state, for a while."""
+        if self._sharded:
+            state = self._session._state
+            parts = {group: getattr(state, group) for group in _GROUPS}
+            everyone = [_arrays(p) for p in self._replicas.gather(_bytes(_flat(parts)))]
+
+            def joined(group: str, name: str, own: NDArray[Any]) -> NDArray[Any]:
+                return np.concatenate([parts[f"{group} {name}"] for parts in everyone])
+
+            self._session._state = _mapped(state, joined)
+        try:
+            yield self._session
+        finally:
+            self._take_apart()
+
+    def _take_apart(self) -> None:
+        """Keep the part of every array that is this replica's, some rows."""
+        if not self._sharded:
+            return
+        rank, size = self._replicas.rank, self._replicas.size
+
+        def own(group: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
+            return np.array_split(array, size)[rank].copy()
+
+        self._session._state = _mapped(self._session._state, own)
 
     def _all(self, batches: Iterable[Fields]) -> list[TrainingBatch]:
         """The micro-batches of all, masked by those who have them."""
@@ -162,21 +201,18 @@ def replica_session(
     encoder, training, parameters, policy : as in `mlm_spec.training.session.session`; those of all
         replicas are the same.
     rank, size, address : as `Replicas` has them.
-    sharded : whether each keeps only a part of every parameter; not implemented.
+    sharded : whether each keeps only a part of every parameter and of its moments.
 
     Raises
     ------
-    NotImplementedError : ``sharded``.
     DeviceError : the others do not come within a minute.
     And as `session`.
 
     Source: chapter DST.  Bound: those of `mlm_spec.training.update.update`.
     """
-    if sharded:
-        raise NotImplementedError("parameters in parts")
     configs = EncoderConfig.from_mapping(encoder), TrainingConfig.from_mapping(training)
     run = Session(*configs, parameters, policy)
-    return ReplicaSession(run, Replicas(rank, size, address))
+    return ReplicaSession(run, Replicas(rank, size, address), sharded)
 
 
 class _Line:
@@ -247,22 +283,35 @@ def _missing(size: int, here: int) -> DeviceError:
     return DeviceError("replicas", f"only {here} of them", f"{size} within {_SECONDS:g} s")
 
 
+def _mapped(state: TrainingState, how: Callable[[str, str, Any], Any]) -> TrainingState:
+    """The state with other parameters and moments."""
+    theta, m, v = (
+        {name: how(group, name, array) for name, array in getattr(state, group).items()}
+        for group in _GROUPS
+    )
+    return replace(state, parameters=theta, exp_avg=m, exp_avg_sq=v)
+
+
 def _packed(batches: list[TrainingBatch]) -> bytes:
-    """Micro-batches as bytes."""
-    file = io.BytesIO()
-    arrays = {
-        f"{number} {name}": np.asarray(array)
-        for number, batch in enumerate(batches)
-        for name, array in batch._asdict().items()
-    }
-    np.savez(file, **arrays)
-    return file.getvalue()
+    return _bytes(_flat({str(number): b._asdict() for number, b in enumerate(batches)}))
 
 
 def _unpacked(data: bytes) -> list[TrainingBatch]:
+    arrays, names = _arrays(data), TrainingBatch._fields
+    numbers = range(len(arrays) // len(names))
+    return [TrainingBatch(*(arrays[f"{number} {name}"] for name in names)) for number in numbers]
+
+
+def _flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{group} {name}": a for group, arrays in groups.items() for name, a in arrays.items()}
+
+
+def _bytes(arrays: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **{name: np.asarray(a) for name, a in arrays.items()})
+    return file.getvalue()
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        count = len(arrays.files) // len(TrainingBatch._fields)
-        return [
-            TrainingBatch(*(arrays[f"{number} {name}"] for name in TrainingBatch._fields))
-            for number in range(count)
-        ]
+        return dict(arrays)
