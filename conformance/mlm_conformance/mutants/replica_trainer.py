@@ -1,7 +1,7 @@
 """Replicas of a trainer in parts, as threads of one process, each of which can be a wrong one.
 
-`ReplicaTrainer` is what one replica has: a `Trainer` that shares what it finds with the others.  A
-wrong one is registered by a function from the correct ways to share to those with one mistake:
+Each is a `Trainer` that shares what it finds with a group.  A wrong one is registered by a function
+from the correct ways to share to those with one mistake:
 
     @wrong_replicas("MLM-DST-22", "an_update_of_replicas_is_that_of_one")
     def a_mean_of_means(sharing: Sharing) -> Sharing:
@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from mlm_conformance.mutants.registry import register_mutant
 from mlm_conformance.mutants.trainer import CORRECT_PARTS, Parts, Trainer
-from mlm_spec import CheckpointError, InputError, MaskingPolicy, MlmSpecError
-from mlm_spec.training.batch import TrainingBatch, count_sequences
-from mlm_spec.training.config import EncoderConfig
+from mlm_spec import MaskingPolicy, MlmSpecError
 from mlm_spec.training.gradients import Gradients
 from mlm_spec.training.state import TrainingState
 
@@ -112,80 +108,15 @@ class Sharing:
 CORRECT_SHARING = Sharing()
 
 
-class ReplicaTrainer(Trainer):
-    """What one replica has."""
+class _Group:
+    """The others, seen from one replica, as `mlm_conformance.mutants.trainer.Alone` has none."""
 
-    def __init__(self, sharing: Sharing, place: Place, address: str, *run: Any) -> None:
-        super().__init__(sharing.parts(place), *run)
+    def __init__(self, sharing: Sharing, place: Place, address: str) -> None:
         self._sharing, self._place, self._address = sharing, place, address
         self._meeting = _meeting(address, place.size)
         self._shares: Shares = ()
 
-    def evaluate(self, batches: Sequence[Any]) -> dict[str, Any]:
-        """Sum and count of all."""
-        own = self._agreed(lambda: self._masked(batches), InputError, (0.0, 0))
-        found = super().evaluate(own)
-        pairs = self._meeting.gather(self._place.rank, (found["sum"], found["count"]))
-        pairs = self._sharing.evaluated(pairs, self._place)
-        return {"sum": sum(s for s, _ in pairs), "count": sum(c for _, c in pairs)}
-
-    def step(self, batches: Sequence[Any]) -> dict[str, Any]:
-        """One update of all."""
-        return self._sharing.report(super().step(batches), self._shares, self._place)
-
-    def parameters(self) -> dict[str, Any]:
-        """By name."""
-        return dict(self._sharing.shown(super().parameters(), self._place))
-
-    def state(self) -> dict[str, Any]:
-        """All but the parameters."""
-        found = super().state()
-        shown = {n: self._sharing.shown(found[n], self._place) for n in ("exp_avg", "exp_avg_sq")}
-        return {**found, **shown}
-
-    def save(self, path: str) -> None:
-        """Replica 0 writes."""
-
-        def written() -> None:
-            if self._place.rank == 0:
-                super(ReplicaTrainer, self).save(path)
-
-        self._agreed(written, CheckpointError)
-
-    def load(self, path: str) -> None:
-        """All read."""
-        former = self._state
-        try:
-            self._agreed(lambda: super(ReplicaTrainer, self).load(path), CheckpointError)
-        except MlmSpecError:
-            self._state = former
-            raise
-        self._state = self._sharing.loaded(self._state, former, self._place)
-
-    def close(self) -> None:
-        """An address may come again."""
-        _MEETINGS.pop(self._address, None)
-
-    def _found(self, batches: Sequence[Any]) -> list[Gradients]:
-        nothing = [_of_nothing(self._state, self._encoder)]
-        masked = self._agreed(lambda: self._masked(batches), InputError, nothing, 0)
-        own = super()._found(masked) or nothing
-        self._shares = self._meeting.gather(self._place.rank, own)
-        return self._sharing.combined(self._shares, self._place)
-
-    def _consume(self, batches: Sequence[Any]) -> None:
-        masked = self._masked(batches)
-        own = sum(count_sequences(b.attention_mask, b.sequence_id) for b in masked)
-        counts = self._meeting.gather(self._place.rank, own)
-        consumed = self._sharing.consumed(counts, self._place)
-        self._state = replace(self._state, position=self._state.position + consumed)
-
-    def _masked(self, batches: Sequence[Any]) -> list[TrainingBatch]:
-        """Each once, however often it is asked for."""
-        once = super()._masked
-        return [b if isinstance(b, TrainingBatch) else once([b])[0] for b in batches]
-
-    def _agreed(self, work: Callable[[], Any], kind: type[MlmSpecError], *owed: Any) -> Any:
+    def agreed(self, work: Callable[[], Any], kind: type[MlmSpecError], *owed: Any) -> Any:
         """What ``work`` gives here, unless it is refused by one of all.
 
         ``owed`` : what one that refuses gives to others that go on without it.
@@ -195,20 +126,51 @@ class ReplicaTrainer(Trainer):
             found = work()
         except MlmSpecError as refused:
             error = refused
-        everyone = self._meeting.gather(self._place.rank, error is not None)
-        other = self._sharing.refused(everyone, self._place)
+        other = self._sharing.refused(self._gather(error is not None), self._place)
         if error is not None:
             for nothing in owed if other is None else ():
-                self._meeting.gather(self._place.rank, nothing)
+                self._gather(nothing)
             raise error
         if other is not None:
             raise kind("call", f"refused on replica {other}", "what every replica can do")
         return found
 
+    def gradients(self, own: list[Gradients]) -> list[Gradients]:
+        """Those that an update is made of."""
+        self._shares = self._gather(own)
+        return self._sharing.combined(self._shares, self._place)
 
-def _of_nothing(state: TrainingState, encoder: EncoderConfig) -> Gradients:
-    zeros = {name: np.zeros(p.shape) for name, p in state.parameters.items()}
-    return Gradients(np.float64(0.0), np.int64(0), zeros)
+    def evaluated(self, own: tuple[Any, int]) -> tuple[Any, int]:
+        """Sum and count."""
+        pairs = self._sharing.evaluated(self._gather(own), self._place)
+        return sum(s for s, _ in pairs), sum(c for _, c in pairs)
+
+    def consumed(self, own: int) -> int:
+        """How many sequences."""
+        return self._sharing.consumed(self._gather(own), self._place)
+
+    def writes(self) -> bool:
+        """Whether this replica writes the checkpoint."""
+        return self._place.rank == 0
+
+    def report(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What is said of an update."""
+        return self._sharing.report(said, self._shares, self._place)
+
+    def shown(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Parameters or moments as they are given out."""
+        return self._sharing.shown(arrays, self._place)
+
+    def loaded(self, found: TrainingState, former: TrainingState) -> TrainingState:
+        """The state after a checkpoint was read."""
+        return self._sharing.loaded(found, former, self._place)
+
+    def close(self) -> None:
+        """An address may come again."""
+        _MEETINGS.pop(self._address, None)
+
+    def _gather(self, own: Any) -> list[Any]:
+        return self._meeting.gather(self._place.rank, own)
 
 
 def replicas(sharing: Sharing) -> SimpleNamespace:
@@ -223,9 +185,9 @@ def replicas(sharing: Sharing) -> SimpleNamespace:
         size: int,
         address: str,
         sharded: bool,
-    ) -> ReplicaTrainer:
+    ) -> Trainer:
         place, run = Place(rank, size, sharded), (encoder, training, parameters, policy)
-        return ReplicaTrainer(sharing, place, address, *run)
+        return Trainer(sharing.parts(place), *run, _Group(sharing, place, address))
 
     return SimpleNamespace(replica_session=replica_session)
 
