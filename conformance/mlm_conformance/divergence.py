@@ -65,7 +65,7 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-DST-20": "replace",
     "MLM-DST-21": "gradient",
     "MLM-DST-22": "gradient",
-    "MLM-DST-23": "update",
+    "MLM-DST-23": "gradient",
     "MLM-DST-24": "update",
     "MLM-DST-25": "refuse",
     "MLM-DST-26": "checkpoint",
@@ -120,12 +120,10 @@ _STAGE_OF_REQUIREMENT = {
 
 
 #: What two masks, any two, must not do comes behind what those of two epochs, workers or ranks do.
-#: And what decays shows in how it decays.  Replicas that add up wrongly do so with any masks,
-#: and those that are no longer the same add up what is not.
+#: And what decays shows in how it decays.  Replicas that add up wrongly do so with any masks.
 _PARTICULAR = {
     "MLM-DST-6": ("MLM-DST-17", "MLM-DST-18", "MLM-DST-19"),
     "MLM-DST-21": ("MLM-DST-22",),
-    "MLM-DST-22": ("MLM-DST-23",),
     "MLM-OPT-6": ("MLM-OPT-7",),
 }
 #: Checks that bring a session where they want it by a checkpoint: a wrong one shows in them.

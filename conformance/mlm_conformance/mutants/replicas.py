@@ -116,7 +116,7 @@ def a_mean_of_replica_means(sharing: Sharing) -> Sharing:
 
     def combined(shares: Shares, place: Place) -> list[Gradients]:
         count, busy = _count(_all_of(shares)), [own for own in shares if _count(own)]
-        scale = [count / (len(busy) * max(_count(own), 1)) for own in shares]
+        scale = [count / (max(len(busy), 1) * max(_count(own), 1)) for own in shares]
         return [_scaled(one, s) for own, s in zip(shares, scale, strict=True) for one in own]
 
     return replace(sharing, combined=combined)
