@@ -27,6 +27,7 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from mlm_conformance.field.hf_training import added_mask, labels_of
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
 from mlm_spec.training.dropout import (
@@ -102,12 +103,11 @@ def hf_run(
     given = {
         name: torch.tensor(getattr(batch, name)) for name in ("token_type_ids", "position_ids")
     }
-    labels = torch.tensor(np.where(batch.selected, batch.targets, -100))
     result = model(
         input_ids=torch.tensor(batch.inputs),
-        attention_mask=_added(batch),
+        attention_mask=torch.tensor(added_mask(batch, np.float64)),
         output_hidden_states=True,
-        labels=labels,
+        labels=torch.tensor(labels_of(batch)),
         **given,
     )
     # Its loss is a mean over the selected positions of this call.
@@ -117,15 +117,6 @@ def hf_run(
     gradients = {name: p.grad.numpy().copy() for name, p in model.named_parameters()}
     hidden = [state.detach().numpy() for state in result.hidden_states]
     return HfResult(total.item(), hidden, gradients)
-
-
-def _added(batch: TrainingBatch) -> torch.Tensor:
-    """0 where a position sees another, else the lowest number, (B, 1, T, T)."""
-    ids = batch.sequence_id.astype(np.int64)
-    same = (ids[:, :, None] == ids[:, None]).all(axis=-1)
-    real = batch.attention_mask
-    seen = same & real[:, :, None] & real[:, None]
-    return torch.tensor(np.where(seen, 0.0, np.finfo(np.float64).min))[:, None]
 
 
 def _give_dropout(

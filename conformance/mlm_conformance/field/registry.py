@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlm_conformance.checks import CHECKS
+from mlm_conformance.field import causes
 from mlm_conformance.outcomes import BadCallError
 
 __all__ = ["ACCURACY", "LEFT_OUT", "PEERS", "REQUIREMENTS", "Peer", "chosen"]
@@ -27,6 +28,7 @@ class Peer:
     about : how it is called, in one or two sentences.
     upstream : where its maintainers or users speak of a finding: requirement id to URL.
     not_asked : requirements that make no sense for it: id to the reason, which reports print.
+    causes : what in its code a finding comes from, where we looked: requirement id to a sentence.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Peer:
     about: str
     upstream: Mapping[str, str] = field(default_factory=dict)
     not_asked: Mapping[str, str] = field(default_factory=dict)
+    causes: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, str]:
         """Who it is, as plain data."""
@@ -48,10 +51,12 @@ class Peer:
 REQUIREMENTS = (
     *("MLM-OBJ", "MLM-SEL", "MLM-COR", "MLM-DST", "MLM-LIK", "MLM-GRA", "MLM-HED"),
     *("MLM-ERR-3", "MLM-ERR-4", "MLM-ERR-5", "MLM-ERR-6", "MLM-ERR-9", "MLM-ERR-14"),
+    *("MLM-ENC", "MLM-OPT", "MLM-TRN"),
 )
 LEFT_OUT = (
-    "Left out: what chapter ERR says of the classes and messages of errors, and chapter RNG. "
-    "They describe this project's own exceptions and random words, which no other code claims."
+    "Left out: what chapter ERR says of the classes and messages of errors, and chapters RNG and "
+    "CKP. They describe this project's own exceptions, random words and files, which no other code "
+    "claims."
 )
 
 #: What ``--only`` calls the accuracy league (`mlm_conformance.field.accuracy`).
@@ -60,6 +65,7 @@ ACCURACY = "accuracy"
 _ADAPTERS = "mlm_conformance.field"
 _TORCH = {"torch": "torch"}
 _HF = {"torch": "torch", "transformers": "transformers"}
+_HF_TRAINER = {**_HF, "accelerate": "accelerate"}
 _OPTAX = {"jax": "jax", "optax": "optax"}
 _KERAS = {
     "keras": "keras",
@@ -70,10 +76,26 @@ _KERAS = {
 
 _TORCH_NAN = {"MLM-OBJ-11": "https://github.com/pytorch/pytorch/issues/70348"}
 _HF_NAN = {"MLM-OBJ-11": "https://github.com/huggingface/transformers/issues/16711"}
-_HF_COUNT = {**_HF_NAN, "MLM-OBJ-10": "https://github.com/huggingface/transformers/issues/47688"}
+_HF_SUMS = "https://github.com/huggingface/transformers/issues/47688"
+_HF_COUNT = {**_HF_NAN, "MLM-OBJ-10": _HF_SUMS}
 _HF_POOL = {"MLM-COR-5": "https://github.com/huggingface/transformers/issues/15342"}
 _HF_SEED = "https://github.com/huggingface/transformers/pull/36497"
+_HF_EVALUATION = "https://github.com/huggingface/transformers/issues/39241"
+_HF_WARM_UP = "https://github.com/huggingface/transformers/issues/34754"
 _OPTAX_LABELS = "https://github.com/google-deepmind/optax/issues/1185"
+
+_TRAINER = {
+    **dict.fromkeys(("MLM-OPT-6", "MLM-OPT-8", "MLM-OPT-9"), _HF_WARM_UP),
+    **dict.fromkeys(("MLM-ENC-14", "MLM-TRN-7"), _HF_EVALUATION),
+    "MLM-ENC-17": _HF_NAN["MLM-OBJ-11"],
+    "MLM-TRN-4": "https://github.com/huggingface/trl/issues/6668",
+}
+_UPDATES = (
+    "BertForMaskedLM; each update is one call of train() on exactly its micro-batches, with the "
+    "optimiser and the scheduler of the run. Without dropout, whose units torch draws. "
+    "warmup_steps is W - 1, so that the rate is the highest at update W. The loss is that of "
+    "training_step; in the log it is rounded to float32."
+)
 
 _WITH_COUNT = (
     "The model's own forward, with the suite's logits in place of its encoder and output layers, "
@@ -117,6 +139,25 @@ def _collator(
     title = f"Hugging Face DataCollatorForLanguageModeling({options})"
     packages = {**_HF, "tokenizers": "tokenizers"}
     return Peer(name, title, f"{_ADAPTERS}.hf_collators:{function}", packages, about, **rest)
+
+
+def _trainer(
+    name: str,
+    function: str,
+    options: str,
+    about: str,
+    upstream: Mapping[str, str],
+    own: Mapping[str, str],
+) -> Peer:
+    return Peer(
+        name,
+        f"Hugging Face Trainer{options}",
+        f"{_ADAPTERS}.hf_trainer:{function}",
+        _HF_TRAINER,
+        about,
+        {**_TRAINER, **upstream},
+        causes={**causes.TRAINER, **own},
+    )
 
 
 def _keras(
@@ -224,6 +265,22 @@ PEERS: Sequence[Peer] = (
         "optax, position by position, logits converted to float32",
         "The same after logits.astype(float32); float64 logits stay float64.",
         upstream={"MLM-ERR-3": _OPTAX_LABELS},
+    ),
+    _trainer(
+        "hf-trainer",
+        "own_loss",
+        "",
+        _UPDATES,
+        dict.fromkeys(("MLM-ENC-12", "MLM-TRN-1"), _HF_SUMS),
+        causes.TRAINER_AND_BERT,
+    ),
+    _trainer(
+        "hf-trainer-loss",
+        "summed_loss",
+        "(compute_loss_func=...)",
+        f"{_UPDATES} compute_loss_func is the sum of the losses over num_items_in_batch.",
+        {},
+        {},
     ),
     _collator(
         "hf-collator",

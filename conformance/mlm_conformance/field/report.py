@@ -116,6 +116,8 @@ def _finding(result: PeerResult, requirement: RequirementResult) -> str:
     worst = requirement.worst
     if worst is not None and worst.ratio > 1:
         lines.append(f"Largest error: {said(worst)}.")
+    if requirement.id in result.peer.causes:
+        lines.append(f"Cause: {result.peer.causes[requirement.id]}")
     link = result.peer.upstream.get(requirement.id)
     lines.append(f"Upstream: <{link}>." if link else "Upstream: no report known to us.")
     return "\n\n".join(lines)

@@ -89,6 +89,7 @@ class PeerResult:
             **self.peer.to_json(),
             "upstream": dict(self.peer.upstream),
             "not_asked": dict(self.peer.not_asked),
+            "causes": dict(self.peer.causes),
             "verdict": self.verdict.value,
             "reason": self.reason,
             "report": None if self.report is None else self.report.to_json(),

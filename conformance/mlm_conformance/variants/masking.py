@@ -52,7 +52,8 @@ def _each(batch: MaskedBatch, change: Callable[[Array], Array]) -> MaskedBatch:
 
 
 def _row_by_row(call: Call) -> MaskedBatch:
-    parts = [mlm_spec.mask(**_row(call, i)) for i in range(len(call["tokens"]))]
+    rows = range(max(1, len(call["tokens"])))  # of no rows there is one part: nothing
+    parts = [mlm_spec.mask(**_row(call, i)) for i in rows]
     return MaskedBatch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
