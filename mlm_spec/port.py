@@ -20,6 +20,7 @@ from mlm_spec.policy import MaskingPolicy
 from mlm_spec.random_words import threefry4x32
 from mlm_spec.step import head_step, mask_step, raise_for_status, score_step
 from mlm_spec.training.order import sequences_at
+from mlm_spec.training.replicas import replica_session
 from mlm_spec.training.session import session
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "policy",
     "raise_for_status",
     "random_words",
+    "replica_session",
     "score",
     "score_step",
     "session",

@@ -30,7 +30,7 @@ def session() -> Iterator[Session]:
     # A failing case need not be made small here: `mlm-spec check numpy` does that.
     opened.profile = replace(opened.profile, simplify_seconds=0.0)
     yield opened
-    opened.target.close()
+    opened.close()
 
 
 @pytest.mark.parametrize("check", CLAIMED, ids=lambda check: check.id)

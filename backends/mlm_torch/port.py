@@ -27,7 +27,7 @@ from mlm_torch.masking import MaskStep, mask, mask_step
 from mlm_torch.objective import ScoreStep, score, score_step
 from mlm_torch.order import sequences_at
 from mlm_torch.random_words import make_key, random_words
-from mlm_torch.replicas import ALONE, Replicas
+from mlm_torch.replicas import ALONE, Replicas, connect_replicas
 from mlm_torch.session import Session
 from mlm_torch.status import raise_for_status
 
@@ -191,6 +191,42 @@ class TorchPort:
         configs = EncoderConfig.from_mapping(encoder), TrainingConfig.from_mapping(training)
         told = Configuration(*configs, policy)
         return Session(told, parameters, self.device, as_tensor, replicas=self._replicas)
+
+    def replica_session(
+        self,
+        encoder: Mapping[str, Any],
+        training: Mapping[str, Any],
+        parameters: Mapping[str, Array],
+        policy: MaskingPolicy | None,
+        rank: int,
+        size: int,
+        address: str,
+        sharded: bool,
+    ) -> Session:
+        """A run that several processes make together, seen from one of them; at most one in each.
+
+        Parameters
+        ----------
+        encoder, training, parameters, policy : as in `session`, the same on all.
+        rank, size, address, sharded : as in `mlm_torch.replicas.connect_replicas`.
+
+        Raises
+        ------
+        NotImplementedError : this process is a replica already.
+        DeviceError : there are not as many devices.
+        And as `session`.
+        """
+        if torch.distributed.is_initialized():
+            raise NotImplementedError("two runs of replicas in one process")
+        device = self.device.type
+        replicas, own = connect_replicas(rank, size, address, device, sharded=sharded)
+        try:
+            configs = EncoderConfig.from_mapping(encoder), TrainingConfig.from_mapping(training)
+            told = Configuration(*configs, policy)
+            return Session(told, parameters, find_device(own), as_tensor, replicas=replicas)
+        except BaseException:
+            replicas.leave()
+            raise
 
     def raise_for_status(self, status: int, mean: bool = False) -> None:
         """As `mlm_torch.raise_for_status`."""

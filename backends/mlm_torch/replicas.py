@@ -25,7 +25,7 @@ from mlm_spec.errors import MlmSpecError
 from mlm_torch.device import find_device
 from mlm_torch.shards import shard
 
-__all__ = ["ALONE", "Replicas", "join_replicas", "unsynchronised"]
+__all__ = ["ALONE", "Replicas", "connect_replicas", "join_replicas", "unsynchronised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,11 @@ class Replicas:
         if error is not None:
             raise error
         return ranks[0] if ranks else None
+
+    def leave(self) -> None:
+        """Let go of the others; all do so, and none of them computes with these any more."""
+        if self.group is not None:
+            dist.destroy_process_group(self.group)
 
     def module(self, model: nn.Module) -> nn.Module:
         """The model with gradients of its sum added up over the replicas while they appear.
@@ -163,12 +168,52 @@ def join_replicas(
         yield ALONE, device
         return
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
-    place = find_device(own)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    backend = "nccl" if place.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
+    dist.init_process_group(_backend_of(own), timeout=timedelta(seconds=seconds))
     try:
         yield Replicas(dist.group.WORLD, dist.get_rank(), dist.get_world_size(), sharded), own
     finally:
         dist.destroy_process_group()
+
+
+def connect_replicas(
+    rank: int,
+    size: int,
+    address: str,
+    device: str = "cpu",
+    *,
+    sharded: bool = False,
+    seconds: float = 600.0,
+) -> tuple[Replicas, str]:
+    """Join replicas that no launcher started, until `Replicas.leave`.
+
+    Parameters
+    ----------
+    rank, size : which of them this one is, and how many there are; all on this machine.
+    address : ``host:port``, where replica 0 waits for the others.
+    device, sharded, seconds : as in `join_replicas`.
+
+    Returns
+    -------
+    The replicas, and the device of this one.
+
+    Raises
+    ------
+    DeviceError : there are not as many devices.
+
+    Source: chapter DST.  Bound: as in `join_replicas`.
+    """
+    if device == "cuda":
+        find_device(f"cuda:{size - 1}")  # an error of all, or those that have one wait for the rest
+    own = f"cuda:{rank}" if device == "cuda" else device
+    about = {"init_method": f"tcp://{address}", "rank": rank, "world_size": size}
+    dist.init_process_group(_backend_of(own), timeout=timedelta(seconds=seconds), **about)
+    return Replicas(dist.group.WORLD, rank, size, sharded), own
+
+
+def _backend_of(device: str) -> str:
+    """What replicas talk through; the device becomes the one of this process."""
+    place = find_device(device)
+    if place.type != "cuda":
+        return "gloo"
+    torch.cuda.set_device(place)
+    return "nccl"

@@ -165,6 +165,10 @@ class Session:
             state["step"].fill_(found.update)
         self._made, self._position = found.update, found.position
 
+    def close(self) -> None:
+        """Let go of the other replicas."""
+        self._replicas.leave()
+
     @property
     def _loss_scale(self) -> float:
         return float(self._updater.loss_scale)

@@ -22,9 +22,11 @@ from mlm_conformance.accuracy import Accuracy
 from mlm_conformance.bounds import Accumulation
 from mlm_conformance.cases.model import Case
 from mlm_conformance.oracle import Oracle
+from mlm_conformance.ports import OPENS
 from mlm_conformance.process import Answer
 from mlm_conformance.profiles import Profile
 from mlm_conformance.results import Sensitivity, Worst
+from mlm_conformance.together import Together
 
 __all__ = [
     "CHECKS",
@@ -109,7 +111,7 @@ class Context:
     """What a check works with; one for each run of a check.
 
     ``layout``: how the arrays of calls are to lie, one of `mlm_conformance.layouts.LAYOUTS`; "":
-    in C order.
+    in C order.  ``together``: the same target in several processes; None: there are none.
     """
 
     target: Target
@@ -126,6 +128,7 @@ class Context:
     case_ratio: float = 0.0
     last_call: LastCall | None = None
     layout: str = ""
+    together: Together | None = None
     sensed: list[Callable[[], Iterable[Sensitivity]]] = field(default_factory=list)
 
     def saw(self, what: str, count: int | np.integer[Any] = 1) -> None:
@@ -305,14 +308,14 @@ class Check:
 
     def drawn(self, profile: Profile) -> int:
         """How many cases it draws."""
-        if self.strategy is None or (self.port == "session" and profile.sessions == 1):
+        if self.strategy is None or (self.port in OPENS and profile.sessions == 1):
             return 0
         return max(1, round(profile.examples * self.share))
 
     def listed(self, profile: Profile) -> list[Recipe]:
         """The recipes that run whatever is drawn: the same ones always, then one size by one."""
         sizes = range(profile.sizes) if self.series is not None else ()
-        always = self.always[: profile.sessions] if self.port == "session" else self.always
+        always = self.always[: profile.sessions] if self.port in OPENS else self.always
         return [*always, *(r for n in sizes if self.series for r in self.series(n))]
 
     def cases(self, profile: Profile) -> int:

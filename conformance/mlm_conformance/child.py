@@ -114,12 +114,16 @@ class Child:
         if self._is_over:
             return
         self._is_over = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait()
         self._printed.stop()
         for file in self._files:
             file.close()
+
+    def kill(self) -> None:
+        """Kill them all, and wait for nothing: whoever waits for a reply finds out."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _fate(self) -> str:
         """How it ended, once it has had the time to."""

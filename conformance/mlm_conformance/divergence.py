@@ -63,6 +63,13 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-DST-12": "replace",
     "MLM-DST-16": "replace",
     "MLM-DST-20": "replace",
+    "MLM-DST-21": "gradient",
+    "MLM-DST-22": "gradient",
+    "MLM-DST-23": "gradient",
+    "MLM-DST-24": "update",
+    "MLM-DST-25": "refuse",
+    "MLM-DST-26": "checkpoint",
+    "MLM-DST-27": "update",
     # Which positions count, comes before how much each counts.
     "MLM-OBJ-1": "select",
     "MLM-OBJ-3": "select",
@@ -113,9 +120,10 @@ _STAGE_OF_REQUIREMENT = {
 
 
 #: What two masks, any two, must not do comes behind what those of two epochs, workers or ranks do.
-#: And what decays shows in how it decays.
+#: And what decays shows in how it decays.  Replicas that add up wrongly do so with any masks.
 _PARTICULAR = {
     "MLM-DST-6": ("MLM-DST-17", "MLM-DST-18", "MLM-DST-19"),
+    "MLM-DST-21": ("MLM-DST-22",),
     "MLM-OPT-6": ("MLM-OPT-7",),
 }
 #: Checks that bring a session where they want it by a checkpoint: a wrong one shows in them.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlm_conformance.cases.codec import CaseError, decode_case, encode_case
 from mlm_conformance.check import Check, LastCall
+from mlm_conformance.ports import OPENS, SESSION
 from mlm_conformance.reports.files import write_atomically
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def reproduction(name: str, device: str, call: LastCall | None) -> str | None:
     A check that makes one call fails by that one.  One that compares several shows the last here;
     ``mlm-spec replay`` runs all of them.
     """
-    if call is None or call.port.startswith("session"):
+    if call is None or call.port in (*OPENS, *SESSION):
         return None  # a session is more than its last call
     lines = ["import numpy as np, ml_dtypes", "from fractions import Fraction"]
     lines += ["from mlm_spec import *", "from mlm_conformance.resolve import resolve"]

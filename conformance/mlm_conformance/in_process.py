@@ -99,6 +99,9 @@ class InProcessTarget:
     def close(self) -> None:
         """Nothing is open."""
 
+    def abandon(self) -> None:
+        """What runs in this process cannot be ended."""
+
 
 def _carried(frame: Iterable[bytes | memoryview]) -> Any:
     """The message as it would arrive at the other end of a pipe."""

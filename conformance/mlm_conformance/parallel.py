@@ -32,6 +32,7 @@ from mlm_conformance.check import Check
 from mlm_conformance.distributions.budget import within_budget
 from mlm_conformance.divergence import mark_consequences, stage_seen
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError, Outcome
+from mlm_conformance.ports import OPENS
 from mlm_conformance.profiles import PROFILES, Profile
 from mlm_conformance.reports import json_report
 from mlm_conformance.results import CheckResult, Progress, RequirementResult, RunReport
@@ -47,7 +48,7 @@ FAMILIES = (
     ),
     ("loss", "score", "score_step"),
     ("head", "head_step", "head_loss"),
-    ("session",),
+    OPENS,
 )
 _TAIL = 2000  # characters of a dead share's output that its error shows
 _DRAINING = 5.0  # seconds for what a process said before its end

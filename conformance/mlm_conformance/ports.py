@@ -19,9 +19,11 @@ from mlm_conformance.wire import DTYPES, WireError, encode
 from mlm_spec.policy import MaskingPolicy
 
 __all__ = [
+    "OPENS",
     "PORTS",
     "REDUCTIONS",
     "SESSION",
+    "DeviceSession",
     "Head",
     "HeadLoss",
     "HeadStep",
@@ -34,6 +36,7 @@ __all__ = [
     "Port",
     "RaiseForStatus",
     "RandomWords",
+    "ReplicaSession",
     "Sample",
     "SampleParallel",
     "SampleWords",
@@ -110,6 +113,16 @@ class RaiseForStatus(Protocol):
 class Session(Protocol):
     def session(self, encoder: Mapping[str, Any], training: Mapping[str, Any],
                 parameters: Mapping[str, _A], policy: MaskingPolicy | None) -> Any: ...
+
+class ReplicaSession(Protocol):
+    def replica_session(self, encoder: Mapping[str, Any], training: Mapping[str, Any],
+                        parameters: Mapping[str, _A], policy: MaskingPolicy | None, rank: int,
+                        size: int, address: str, sharded: bool) -> Any: ...
+
+class DeviceSession(Protocol):
+    def device_session(self, encoder: Mapping[str, Any], training: Mapping[str, Any],
+                       parameters: Mapping[str, _A], policy: MaskingPolicy | None, rows: int,
+                       ids: int) -> Any: ...
 # fmt: on
 
 
@@ -154,6 +167,8 @@ def _names(text: str) -> Mapping[str, bool]:
 _TOKENS = "tokens sequence_id position word_id eligible policy seed epoch"
 _HEAD = "hidden weight bias targets selected weights"
 _HEAD_GRADIENTS = "grad_hidden grad_weight grad_bias?"
+_RUN = "encoder training parameters policy"
+_OPENED = "session evaluate? gradients? step? parameters? state? save? load?"
 
 PORTS: Mapping[str, Port] = MappingProxyType(
     {
@@ -177,12 +192,14 @@ PORTS: Mapping[str, Port] = MappingProxyType(
         "head_step": _port(f"{_HEAD} capacity", f"sum count {_HEAD_GRADIENTS} status"),
         "order": _port("position number count seed", "epoch sequence"),
         "raise_for_status": _port("status mean?", answers="nothing"),
-        "session": _port(
-            "encoder training parameters policy",
-            "session evaluate? gradients? step? parameters? state? save? load?",
-        ),
+        "session": _port(_RUN, _OPENED),
+        "replica_session": _port(f"{_RUN} rank size address sharded", _OPENED),
+        "device_session": _port(f"{_RUN} rows ids", _OPENED),
     }
 )
+
+#: Those that open a session: on one device, as one of several processes, on several devices.
+OPENS = ("session", "replica_session", "device_session")
 
 #: What an open session is asked; each takes its number.
 SESSION: Mapping[str, Port] = MappingProxyType(
@@ -208,9 +225,11 @@ def form_of(port: str) -> Port:
 
 def check_arguments(port: str, claims: Sequence[str], arguments: Iterable[str]) -> None:
     """Refuse, with a `ValueError`, a call that the caller got wrong, before any target sees it."""
-    claimed = "session" if port in SESSION else port
-    if claimed not in claims:
-        raise ValueError(f"the target does not claim {claimed}, but {', '.join(claims)}")
+    needed = OPENS if port in SESSION else (port,)
+    if not set(needed) & set(claims):
+        raise ValueError(
+            f"the target does not claim {' or '.join(needed)}, but {', '.join(claims)}"
+        )
     given, known = set(arguments), form_of(port).arguments
     missing = [name for name, needed in known.items() if needed and name not in given]
     unknown = sorted(given.difference(known))

@@ -214,6 +214,12 @@ class TargetProcess:
         """End the process.  The next call would start one."""
         self.restart()
 
+    def abandon(self) -> None:
+        """End the process, also from another thread while a call waits: that one `died`."""
+        child = self._child
+        if child is not None:
+            child.kill()
+
     def _start(self) -> Child:
         """Start a process and greet it."""
         try:

@@ -62,7 +62,7 @@ def replay(
     except Exception as error:  # such as a case of another kind: never taken for a verdict
         return 2, f"ERROR  {heading}\nthe check broke: {type(error).__name__}: {error}"
     finally:
-        session.target.close()
+        session.close()
     return 0, f"PASS  {heading}\nIt does not fail any more."
 
 

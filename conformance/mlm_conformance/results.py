@@ -314,17 +314,15 @@ class RunReport:
             parts.insert(0, f"0 of {total} pass")
         about = f"mlm-spec {self.spec_version}, {self.profile}"
         if self.left_out:
-            about += f", which leaves out {', '.join(self.left_out)}"
+            about += f", which leaves out the chapters {', '.join(self.left_out)}"
+            about += " and what else needs a session"
         return f"{head}: {', '.join(parts)} ({about})"
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What the profile leaves to a longer one; nothing where some requirements were asked for.
-
-        Chapters and ids, as `Profile.left_out` has them.
-        """
+        """The chapters that the profile leaves to a longer one; none where some were asked for."""
         profile = PROFILES.get(self.profile)
-        ran = {part for r in self.requirements for part in (r.chapter, r.id.removeprefix("MLM-"))}
+        ran = {requirement.chapter for requirement in self.requirements}
         return (
             ()
             if self.only or profile is None

@@ -52,8 +52,12 @@ def planned(only: Sequence[str], profile: str) -> list[Check]:
     """Those of a run: what is asked for, or all but what the profile leaves out."""
     if only:
         return plan(only)
-    left_out = [f"MLM-{part}" for part in PROFILES[profile].left_out]
-    return [c for c in plan() if not any(_matches(c.requirement, part) for part in left_out)]
+    chapters, ports = PROFILES[profile].left_out, PROFILES[profile].left_out_ports
+    return [
+        check
+        for check in plan()
+        if check.requirement.split("-")[1] not in chapters and check.port not in ports
+    ]
 
 
 def _matches(requirement: str, wanted: str) -> bool:
@@ -144,7 +148,7 @@ def _run_all(
         rest = [check for check in checks if check.requirement not in results]
         return results | _none_of(rest, "interrupted"), True
     finally:
-        session.target.close()
+        session.close()
     return results, False
 
 

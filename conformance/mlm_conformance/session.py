@@ -12,9 +12,10 @@ from mlm_conformance.answer import Hello
 from mlm_conformance.check import Context
 from mlm_conformance.oracle import Oracle, oracle_for
 from mlm_conformance.ports import PORTS
-from mlm_conformance.process import Target, open_target
+from mlm_conformance.process import InProcessTarget, Target, TargetProcess, open_target
 from mlm_conformance.profiles import PROFILES, Profile
 from mlm_conformance.smoke import Smoke, smoke
+from mlm_conformance.together import Together
 
 __all__ = ["Session", "open_session"]
 
@@ -31,6 +32,7 @@ class Session:
     seed: int
     smoke: dict[str, Smoke]
     oracle: Oracle
+    together: Together
     failures: Path | None = None
     accuracy: Accuracy = field(default_factory=Accuracy)
 
@@ -44,7 +46,13 @@ class Session:
             self.device,
             self.hello.accumulation,
             self.accuracy,
+            together=self.together,
         )
+
+    def close(self) -> None:
+        """End the target and its replicas."""
+        self.target.close()
+        self.together.close()
 
 
 def open_session(
@@ -65,7 +73,12 @@ def open_session(
     FrameworkMissing, DeviceMissing, TargetError : there is nothing to check.
     """
     limit = time_limit or 60.0
-    target = open_target(name, device, in_process=in_process, limit=limit, first_limit=2 * limit)
+
+    def start() -> TargetProcess | InProcessTarget:
+        about = {"limit": limit, "first_limit": 2 * limit}
+        return open_target(name, device, in_process=in_process, **about)
+
+    target = start()
     chosen = PROFILES[profile]
     if run_seed is None:
         run_seed = 0 if chosen.derandomised else secrets.randbits(32)
@@ -75,4 +88,5 @@ def open_session(
     except BaseException:
         target.close()
         raise
-    return Session(name, device, target, hello, chosen, run_seed, tried, oracle_for(name), failures)
+    about = (hello, chosen, run_seed, tried, oracle_for(name), Together(start), failures)
+    return Session(name, device, target, *about)

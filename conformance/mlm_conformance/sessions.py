@@ -1,7 +1,7 @@
 """The training sessions of a target, in the process that serves it.
 
-A session is an object that lives between calls.  Over the wire it is a number, which ``session``
-gives and every ``session.…`` call names.  It ends with `close`, or with its process.
+A session is an object that lives between calls.  Over the wire it is a number, which the call that
+opens it gives and every ``session.…`` call names.  It ends with `close`, or with its process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mlm_conformance.ports import SESSION, MalformedAnswer
+from mlm_conformance.ports import OPENS, SESSION, MalformedAnswer
 
 __all__ = ["METHODS", "Sessions"]
 
@@ -27,8 +27,8 @@ class Sessions:
 
     def method(self, target: object, port: str) -> Callable[..., Any]:
         """What a call of ``port`` runs, by keyword."""
-        if port == "session":
-            return partial(self._begin, target)
+        if port in OPENS:
+            return partial(self._begin, target, port)
         if port == "session.close":
             return self._close
         if port in SESSION:
@@ -36,13 +36,13 @@ class Sessions:
         found: Callable[..., Any] = getattr(target, port)
         return found
 
-    def _begin(self, target: Any, **arguments: Any) -> dict[str, Any]:
-        made = target.session(**arguments)
+    def _begin(self, target: Any, port: str, **arguments: Any) -> dict[str, Any]:
+        made = getattr(target, port)(**arguments)
         has = {name: True for name in METHODS if callable(getattr(made, name, None))}
         if not has:
             kind = type(made).__qualname__
             raise MalformedAnswer(
-                f"session: answered {kind}, which has none of the methods {', '.join(METHODS)}"
+                f"{port}: answered {kind}, which has none of the methods {', '.join(METHODS)}"
             )
         self._last += 1
         self._open[self._last] = made

@@ -21,7 +21,9 @@ from mlm_conformance.cases.bad import (
 )
 from mlm_conformance.cases.masks import SampleRecipe, SampleWordsRecipe
 from mlm_conformance.cases.training import SIZES, TrainingRecipe
+from mlm_conformance.ports import OPENS
 from mlm_conformance.process import Target
+from mlm_conformance.replica_session import alone
 
 __all__ = ["Smoke", "smoke"]
 
@@ -46,7 +48,7 @@ def smoke(target: Target, hello: Hello, ports: Collection[str]) -> dict[str, Smo
     for port in (claimed for claimed in hello.claims if claimed in ports):
         answer = target.call(port, **_good_call(port, hello))
         fields = frozenset(name for name, value in answer.fields.items() if value is not None)
-        if port == "session" and answer.kind == "result":
+        if port in OPENS and answer.kind == "result":
             fields = frozenset(name for name in fields if answer.fields[name])
             target.call("session.close", session=int(answer.fields["session"]))
         found[port] = Smoke(_broken(answer), fields)
@@ -81,6 +83,8 @@ def _good_call(port: str, hello: Hello) -> dict[str, Any]:
         "order": lambda: {"position": 3, "number": 4, "count": 5, "seed": 1},
         "raise_for_status": lambda: {"status": 0, "mean": False},
         "session": _session_call,
+        "replica_session": lambda: {**_session_call(), **alone()},
+        "device_session": lambda: {**_session_call(), "rows": 1, "ids": 1},
     }
     return calls[port]()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,22 @@ from mlm_conformance.answer import Answer
 from mlm_conformance.check import Broken, Context, NotClaimed
 from mlm_spec import MaskingPolicy
 
-__all__ = ["Batch", "TrainingSession", "training_session"]
+__all__ = ["Batch", "Run", "TrainingSession", "training_session"]
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 #: The arrays of a micro-batch by name (`mlm_spec.training.batch.TrainingBatch`).
 Batch = Mapping[str, Array]
+
+
+class Run(Protocol):
+    """What makes updates and tells its state."""
+
+    def step(self, batches: Sequence[Batch]) -> Arrays: ...
+
+    def parameters(self) -> Arrays: ...
+
+    def state(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.training_session import Batch
 from mlm_spec import Bernoulli, Corruption, MaskingPolicy
 
-__all__ = ["READY", "equal_gradients", "gradients_of"]
+__all__ = ["READY", "equal_gradients", "gradients_of", "masked_of", "policy_in"]
 
 
 def _gradients_within(
@@ -164,22 +164,28 @@ def micro_batches_do_not_matter(context: Context, case: TrainingCase) -> None:
 
 def tokens_are_masked_inside(context: Context, case: TrainingCase) -> None:
     """Two epochs of one batch: the gradients are those of the batch that `mask` makes."""
-    policy = MaskingPolicy(
-        Bernoulli("1/3"), Corruption("4/5", "1/10", "1/10"), case.config.vocab_size, mask_id=1
-    )
+    policy = policy_in(case)
     with opened(context, case, policy) as session:
         for epoch in (0, 2**33 + 1):
             given = [tokens_of(batch, epoch) for batch in case.updates[0]]
-            masked = [_masked(context, case, policy, tokens) for tokens in given]
+            masked = [masked_of(context, case, policy, tokens) for tokens in given]
             seen_in(context, case, masked)
             truth, found = truth_of(case, masked), session.gradients(given)
             context.equal(f"count of epoch {epoch}", found["count"], truth.count)
             within_balls(context, f"gradient of epoch {epoch}", found["gradients"], truth.gradients)
 
 
-def _masked(
+def policy_in(case: TrainingCase) -> MaskingPolicy:
+    """How the tokens of a case are masked."""
+    return MaskingPolicy(
+        Bernoulli("1/3"), Corruption("4/5", "1/10", "1/10"), case.config.vocab_size, mask_id=1
+    )
+
+
+def masked_of(
     context: Context, case: TrainingCase, policy: MaskingPolicy, tokens: dict[str, Any]
 ) -> Batch:
+    """The batch that `mask` makes of tokens."""
     names = ("tokens", "sequence_id", "position", "word_id", "eligible", "epoch")
     call = {name: tokens[name] for name in names}
     found = context.oracle.mask(**call, policy=policy, seed=case.plan.seed)

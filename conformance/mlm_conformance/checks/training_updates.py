@@ -29,7 +29,7 @@ from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.training import Objective, Updated, updated
 from mlm_conformance.training.balls import rounding
 from mlm_conformance.training.update import norm_of
-from mlm_conformance.training_session import Batch, TrainingSession
+from mlm_conformance.training_session import Batch, Run
 from mlm_spec.training.batch import UpdateStatus
 
 __all__ = ["READY", "judged_step"]
@@ -40,7 +40,7 @@ _FIRST = ("parameters", "moments", "report")
 def judged_step(
     context: Context,
     case: TrainingCase,
-    session: TrainingSession,
+    session: Run,
     batches: Sequence[Batch],
     alike: Sequence[Batch] | None = None,
     parts: Sequence[str] = _FIRST,
@@ -98,7 +98,7 @@ def _report_within(
         within_ball(context, "learning_rate", report["learning_rate"], wanted.learning_rate)
 
 
-def _moments_within(context: Context, session: TrainingSession, wanted: Updated, n: int) -> None:
+def _moments_within(context: Context, session: Run, wanted: Updated, n: int) -> None:
     state = session.state()
     context.equal("update of the state", state["update"], n)
     for name in ("exp_avg", "exp_avg_sq"):

@@ -58,7 +58,7 @@ def first_to_reject(name: str, profile: str = "ci") -> str | None:
             if run_check(session, check).outcome is Outcome.FAIL:
                 return check.id
     finally:
-        session.target.close()
+        session.close()
     return None
 
 

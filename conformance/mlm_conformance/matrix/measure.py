@@ -137,7 +137,7 @@ def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> 
         for check in checks:
             results.setdefault(check.requirement, []).append(_judged(session, check))
     finally:
-        session.target.close()
+        session.close()
     kills = [
         min(map(_kill, failed), key=lambda kill: not kill.committed)
         for found in results.values()

@@ -183,7 +183,7 @@ def _backend(reduction: str) -> SimpleNamespace:
         "sample_words": sample_words,
         "sample_parallel": sample_parallel,
     }
-    runs = {"session": port.session}
+    runs = {"session": port.session, "replica_session": port.replica_session}
     return SimpleNamespace(**samples, **about, **ports, **losses, **runs)
 
 

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 
 from mlm_conformance.mutants.registry import register_mutant
-from mlm_spec import MaskingPolicy, NotFiniteError
+from mlm_spec import CheckpointError, InputError, MaskingPolicy, NotFiniteError
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus, count_sequences
 from mlm_spec.training.checkpoint import Checkpoint
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
@@ -36,6 +36,7 @@ from mlm_spec.training.state import TrainingState, initial_state
 
 __all__ = [
     "CORRECT_PARTS",
+    "Alone",
     "Parts",
     "Trainer",
     "backend",
@@ -130,8 +131,47 @@ CORRECT_PARTS = Parts(
 )  # fmt: skip
 
 
+class Alone:
+    """The group of a trainer that shares nothing with others."""
+
+    def agreed(self, work: Callable[[], Any], kind: type[Exception], *owed: Any) -> Any:
+        """What ``work`` gives, unless it is refused."""
+        return work()
+
+    def gradients(self, own: list[Gradients]) -> list[Gradients]:
+        """Those that an update is made of."""
+        return own
+
+    def evaluated(self, own: tuple[Any, int]) -> tuple[Any, int]:
+        """Sum and count."""
+        return own
+
+    def consumed(self, own: int) -> int:
+        """How many sequences."""
+        return own
+
+    def writes(self) -> bool:
+        """Whether this trainer writes its checkpoint."""
+        return True
+
+    def report(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What is said of an update."""
+        return said
+
+    def shown(self, arrays: Arrays) -> Arrays:
+        """Parameters or moments as they are given out."""
+        return arrays
+
+    def loaded(self, found: TrainingState, former: TrainingState) -> TrainingState:
+        """The state after a checkpoint was read."""
+        return found
+
+    def close(self) -> None:
+        """Nobody is let go of."""
+
+
 class Trainer:
-    """A session of such parts."""
+    """A session of such parts, in a group with others or `Alone`."""
 
     def __init__(
         self,
@@ -140,8 +180,9 @@ class Trainer:
         training: Mapping[str, Any],
         parameters: Arrays,
         policy: MaskingPolicy | None,
+        group: Any = None,
     ) -> None:
-        self._parts, self._policy = parts, policy
+        self._parts, self._policy, self._group = parts, policy, group or Alone()
         self._encoder = EncoderConfig.from_mapping(encoder)
         self._training = TrainingConfig.from_mapping(training)
         self._files = reference_session(encoder, training, parameters, policy)
@@ -153,9 +194,10 @@ class Trainer:
         about = {"dropout": dropout}
         found = [
             self._parts.value(self._state.parameters, batch, self._encoder, **about)
-            for batch in self._masked(batches)
+            for batch in self._agreed(batches, (0.0, 0))
         ]
-        return {"sum": sum(f.sum for f in found), "count": sum(f.count for f in found)}
+        own = sum(f.sum for f in found), sum(f.count for f in found)
+        return dict(zip(("sum", "count"), self._group.evaluated(own), strict=True))
 
     def gradients(self, batches: Sequence[Any]) -> dict[str, Any]:
         """Sum, count and gradients of the next update."""
@@ -167,6 +209,10 @@ class Trainer:
 
     def step(self, batches: Sequence[Any]) -> dict[str, Any]:
         """One update."""
+        said: dict[str, Any] = self._group.report(self._step(batches))
+        return said
+
+    def _step(self, batches: Sequence[Any]) -> dict[str, Any]:
         n, parts, training = self._state.update + 1, self._parts, self._training
         rate = parts.rate(n, training)
         try:
@@ -199,24 +245,40 @@ class Trainer:
 
     def parameters(self) -> dict[str, Any]:
         """By name."""
-        return dict(self._state.parameters)
+        return dict(self._group.shown(self._state.parameters))
 
     def state(self) -> dict[str, Any]:
         """All but the parameters."""
         names = ("update", "exp_avg", "exp_avg_sq", "loss_scale", "position")
-        return {name: getattr(self._state, name) for name in names}
+        found = {name: getattr(self._state, name) for name in names}
+        return {n: self._group.shown(v) if n.startswith("exp") else v for n, v in found.items()}
 
     def save(self, path: str) -> None:
         """Write a checkpoint."""
-        self._parts.save(self._files, path, self._checkpoint())
+
+        def written() -> None:
+            if self._group.writes():
+                self._parts.save(self._files, path, self._checkpoint())
+
+        self._group.agreed(written, CheckpointError)
 
     def load(self, path: str) -> None:
         """Become what a checkpoint holds."""
-        self._state = self._parts.load(self._files, path, self._checkpoint())
+        former = self._state
+
+        def read() -> TrainingState:
+            return self._parts.load(self._files, path, self._checkpoint())
+
+        self._state = self._group.loaded(self._group.agreed(read, CheckpointError), former)
+
+    def close(self) -> None:
+        """Let go of the others."""
+        self._group.close()
 
     def _consume(self, batches: Sequence[Any]) -> None:
         seen = sum(count_sequences(b.attention_mask, b.sequence_id) for b in self._masked(batches))
-        self._state = replace(self._state, position=self._state.position + seen)
+        position = self._state.position + self._group.consumed(seen)
+        self._state = replace(self._state, position=position)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._state, self._encoder, self._training, self._policy)
@@ -226,11 +288,27 @@ class Trainer:
         return [self._parts.masked(batch, *about) for batch in batches]
 
     def _found(self, batches: Sequence[Any]) -> list[Gradients]:
-        dropout = self._parts.dropout(self._training.seed, self._state.update + 1)
-        return [
-            self._parts.gradients(self._state.parameters, b, self._encoder, dropout=dropout)
-            for b in self._masked(batches)
+        state, encoder = self._state, self._encoder
+        dropout = self._parts.dropout(self._training.seed, state.update + 1)
+        nothing = [_of_nothing(state)]
+        own = [
+            self._parts.gradients(state.parameters, batch, encoder, dropout=dropout)
+            for batch in self._agreed(batches, nothing, 0)
         ]
+        found: list[Gradients] = self._group.gradients(own or nothing)
+        return found
+
+    def _agreed(self, batches: Sequence[Any], *owed: Any) -> list[TrainingBatch]:
+        """The batches, masked, unless one of the group refuses its own."""
+        found: list[TrainingBatch] = self._group.agreed(
+            lambda: self._masked(batches), InputError, *owed
+        )
+        return found
+
+
+def _of_nothing(state: TrainingState) -> Gradients:
+    zeros = {name: np.zeros(p.shape) for name, p in state.parameters.items()}
+    return Gradients(np.float64(0.0), np.int64(0), zeros)
 
 
 def backend(parts: Parts) -> SimpleNamespace:

@@ -40,7 +40,7 @@ def mlm_session(request: pytest.FixtureRequest) -> Iterator[runner.Session]:
     try:
         yield session
     finally:
-        session.target.close()
+        session.close()
 
 
 @pytest.mark.mlm_requirement  # pytest_plugin.MARKER
