@@ -107,7 +107,7 @@ def report(given: Mapping[str, int], results: Sequence[Mapping[str, Any]]) -> st
     head = ["mlm-spec", "s", "slowest, s", "goal, s", "peak MB", "exit status", "requirements"]
     notes = [
         f"The fastest of {given['rounds']} rounds, -n {given['workers']}.  Peak: proportional",
-        "memory (Pss) of the command and all its processes together, looked at ten times a second.",
+        "memory (Pss) of the command and all its processes together, looked at once a second.",
     ]
     return "\n".join([table(head, rows), "", *notes])
 

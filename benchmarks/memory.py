@@ -12,6 +12,7 @@ from pathlib import Path
 __all__ = ["peak_of_call", "run_and_watch"]
 
 _PROC = Path("/proc")
+_PAUSE = 1.0  # seconds between two looks
 
 
 def peak_of_call(call: Callable[[], object]) -> int | None:
@@ -41,20 +42,22 @@ def _field(name: str) -> int:
 def run_and_watch(command: list[str], **options: object) -> tuple[int, float, int | None, str]:
     """Run a program; its exit status, seconds, peak memory with its children, and output.
 
-    The peak is the largest of the sums of proportional shares (Pss), looked at ten times a
-    second: pages that two processes share count once, a peak shorter than that may be missed.
-    None where the system does not tell.
+    The peak is the largest of the sums of proportional shares (Pss): pages that two processes share
+    count once.  The kernel walks through all pages of a process to tell its share, so it is asked
+    every `_PAUSE` seconds only, and a shorter peak may be missed; sooner at the start, or a short
+    program would never be looked at.  None where the system does not tell.
     """
     start = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
     )
-    peak, output = 0, ""
+    peak, output, pause = 0, "", 0.1
     while True:
         try:
-            output = process.communicate(timeout=0.1)[0]
+            output = process.communicate(timeout=pause)[0]
             break
         except subprocess.TimeoutExpired:
+            pause = min(2 * pause, _PAUSE)
             peak = max(peak, sum(_pss(pid) for pid in _family(process.pid)))
     return process.returncode, time.perf_counter() - start, peak or None, output
 

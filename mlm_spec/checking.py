@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,15 +78,21 @@ def check_array(
         raise DTypeError(
             name, f"a {type(value).__name__}", "a NumPy array of " + " or ".join(dtypes)
         )
-    wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
     fits = value.ndim == len(shape) and all(
         isinstance(want, str) or have == want for have, want in zip(value.shape, shape, strict=True)
     )
     if not fits:
+        wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
         raise ShapeError(name, f"of shape {value.shape}", f"shape {wanted}")
-    if value.dtype.name not in dtypes:
+    if _name_of(value.dtype) not in dtypes:
         raise DTypeError(name, f"of dtype {value.dtype}", " or ".join(dtypes))
     return value
+
+
+@lru_cache(64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    """Its name, which NumPy makes anew for whoever asks."""
+    return dtype.name
 
 
 def check_ids(name: str, ids: NDArray[Any], vocab_size: int) -> None:

@@ -58,7 +58,7 @@ def _probability(where: str, value: Exact) -> Fraction:
 
 def _integer(where: str, value: object, low: int, high: int) -> int:
     """An integer, NumPy's included, as Python's; never a truth value."""
-    if isinstance(value, SupportsIndex) and type(value).__name__ != "bool":  # NumPy's, too
+    if isinstance(value, int | SupportsIndex) and type(value).__name__ != "bool":  # NumPy's, too
         number = operator.index(value)
         if low <= number <= high:
             return number

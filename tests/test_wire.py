@@ -13,17 +13,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlm_conformance import wire
-from mlm_conformance.wire import DTYPES, MAGIC, WireError, encode, read_frame, write_frame
+from mlm_conformance.wire import (
+    DTYPES,
+    MAGIC,
+    WireError,
+    carried,
+    encode,
+    read_frame,
+    write_frame,
+)
 
 from mlm_spec.policy import Bernoulli, Corruption, FixedCount, MaskingPolicy, Span, WholeWord
 
 
 def there_and_back(message: object) -> Any:
+    """By a frame; what is carried without one arrives the same."""
     pipe = BytesIO()
     write_frame(pipe, message)
     pipe.seek(0)
     result = read_frame(pipe)
     assert pipe.read() == b""
+    assert b"".join(encode(carried(message))) == b"".join(encode(result))
     return result
 
 
@@ -152,6 +162,31 @@ def test_what_cannot_be_carried_is_refused_before_a_byte_is_written(
         write_frame(pipe, {"ok": np.ones(3), "bad": value})
     assert what in str(caught.value)
     assert pipe.getvalue() == b""
+    with pytest.raises(WireError) as same:
+        carried({"ok": np.ones(3), "bad": value})
+    assert str(same.value) == str(caught.value)
+
+
+def test_what_is_carried_in_one_process_is_a_copy_of_plain_types() -> None:
+    class Text(str):
+        """What JSON would make a text of."""
+
+    class Number(float):
+        """And a number."""
+
+    given = {Text("key"): [Text("a"), np.str_("b"), Number(0.5)], "array": np.arange(3)[::-1]}
+    found = carried(given)
+    assert found.keys() == {"key", "array"}
+    assert {type(item) for item in (*found, *found["key"])} == {str, float}
+    assert not np.shares_memory(found["array"], given["array"])
+    assert found["array"].flags.writeable
+    assert found["array"].flags.c_contiguous
+
+
+def test_a_bool_that_is_carried_in_one_process_is_zero_or_one_too() -> None:
+    for bits in (np.uint8([0, 1, 2]), np.array(2, np.uint8)):
+        with pytest.raises(WireError, match="holds the byte 2; expected 0 or 1"):
+            carried([bits.view(np.bool_)])
 
 
 # ------------------------------------------------------------------- broken frames

@@ -179,10 +179,11 @@ class Context:
 
         NaN equals NaN: that two answers agree is one fact, that they are numbers another.
         """
-        want = np.broadcast_to(np.asarray(expected), np.shape(expected))
-        seen = np.asarray(observed)
+        want, seen = np.asarray(expected), np.asarray(observed)
         if seen.shape != want.shape:
             raise Violation(f"{what} has shape {seen.shape}, should be {want.shape}", what)
+        if (seen == want).all():
+            return
         differs = (seen != want) & ~((seen != seen) & (want != want))
         if differs.any():
             first = tuple(int(i) for i in np.argwhere(differs)[0])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from io import BytesIO
 from typing import Any
 
 from mlm_conformance.answer import Answer, Hello, read_answer, read_hello
@@ -12,9 +10,9 @@ from mlm_conformance.buffers import Buffers
 from mlm_conformance.kept import KeptResults
 from mlm_conformance.ports import check_arguments
 from mlm_conformance.resolve import TargetError, resolve
-from mlm_conformance.serving import describe, encode_reply, placed, serve_call
+from mlm_conformance.serving import carried_reply, describe, placed, serve_call
 from mlm_conformance.sessions import Sessions
-from mlm_conformance.wire import encode, read_frame
+from mlm_conformance.wire import carried
 
 __all__ = ["InProcessTarget"]
 
@@ -22,9 +20,9 @@ __all__ = ["InProcessTarget"]
 class InProcessTarget:
     """A target in this process, for a debugger.
 
-    Requests and replies go through the same encoding, so arrays are copies here too and the
-    same answers are malformed.  There is no time limit, a crash ends the suite, and what the
-    target prints is not caught.
+    Requests and replies are what they would be at the other end of a pipe, so arrays are copies
+    here too and the same answers are malformed.  There is no time limit, a crash ends the suite,
+    and what the target prints is not caught.
 
     Parameters
     ----------
@@ -76,14 +74,14 @@ class InProcessTarget:
         reply = serve_call(
             self._target,
             port,
-            placed(self._buffers, port, _carried(encode(arguments)), layout),
+            placed(self._buffers, port, carried(arguments), layout),
             measure_memory=measure_memory,
             random_state=watch_random,
             kept=self._kept if keep_results else None,
             layout=layout,
             sessions=self._sessions,
         )
-        return read_answer(port, _carried(encode_reply(reply)), 0.0, "")
+        return read_answer(port, carried_reply(reply), 0.0, "")
 
     @property
     def pid(self) -> int:
@@ -101,8 +99,3 @@ class InProcessTarget:
 
     def abandon(self) -> None:
         """What runs in this process cannot be ended."""
-
-
-def _carried(frame: Iterable[bytes | memoryview]) -> Any:
-    """The message as it would arrive at the other end of a pipe."""
-    return read_frame(BytesIO(b"".join(frame)))

@@ -48,6 +48,7 @@ __all__ = [
     "normalise",
 ]
 
+_CARRIED = frozenset(DTYPES.values())
 REDUCTIONS = ("sum", "mean", "sum/num_items")
 
 _A = NDArray[Any]
@@ -341,6 +342,8 @@ def _array(port: str, form: Port, name: str, value: object) -> Any:
 
 
 def _as_array(port: str, name: str, value: object) -> NDArray[Any]:
+    if type(value) is np.ndarray and value.dtype in _CARRIED:
+        return value
     if value is None:
         raise MalformedAnswer(f"{port}: {name} is missing; expected a NumPy array")
     refusal = f"{port}: {name} is {_kind(value)}; expected a NumPy array"

@@ -11,7 +11,7 @@ its quantile for the error that a run of the suite may make in all, shared by al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.distributions.judge import ALPHA
+from mlm_conformance.oracle import remembering
 from mlm_conformance.student import quantile
 
-__all__ = ["RUNS", "Scatter", "scatter"]
+__all__ = ["RUNS", "Scatter", "scatter", "scatter_of"]
 
 Floats = NDArray[np.float64]
 Results = Mapping[str, Floats]
@@ -66,3 +67,26 @@ def scatter(run: Callable[[int | None], Mapping[str, Any]], runs: int = RUNS) ->
     entries = max(1, sum(value.size for value in still.values()))
     spread = {name: np.sqrt(total / runs) for name, total in squares.items()}
     return Scatter(still, spread, quantile(ALPHA / entries, runs))
+
+
+class _Runs:
+    """Runs that are told apart by their mark."""
+
+    __slots__ = ("mark", "run")
+
+    def __init__(self, mark: Hashable, run: Callable[[int | None], Mapping[str, Any]]) -> None:
+        self.mark, self.run = mark, run
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Runs) and self.mark == other.mark
+
+    def __hash__(self) -> int:
+        return hash(self.mark)
+
+
+def scatter_of(mark: Hashable, run: Callable[[int | None], Mapping[str, Any]]) -> Scatter:
+    """`scatter`, kept by what tells these runs from others: it is the same for every target."""
+    return _scattered(runs=_Runs(mark, run))
+
+
+_scattered = remembering(lambda runs: scatter(runs.run))

@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,23 @@ from mlm_conformance.resolve import (
     claims,
 )
 from mlm_conformance.sessions import Sessions
-from mlm_conformance.wire import WireError, encode
+from mlm_conformance.wire import WireError, carried, encode
 from mlm_spec import errors
 
-__all__ = ["describe", "encode_reply", "failure", "placed", "reply_to", "serve_call"]
+__all__ = [
+    "carried_reply",
+    "describe",
+    "encode_reply",
+    "failure",
+    "placed",
+    "reply_to",
+    "serve_call",
+]
 
 _LONGEST = 2**16  # characters of a text in a reply
 _TRACEBACK_LINES = 20
 _PART = 2**17  # bytes
+_Sent = TypeVar("_Sent")
 
 
 def describe(name: str, target: object) -> dict[str, Any]:
@@ -102,10 +111,19 @@ def placed(
 
 def encode_reply(reply: Mapping[str, Any]) -> list[bytes | memoryview]:
     """The frame of a reply, or, if no frame can carry it, of one that says so."""
+    return _sent(encode, reply)
+
+
+def carried_reply(reply: Mapping[str, Any]) -> Any:
+    """The reply as it arrives, with no frame between, where both ends are in one process."""
+    return _sent(carried, reply)
+
+
+def _sent(how: Callable[[Mapping[str, Any]], _Sent], reply: Mapping[str, Any]) -> _Sent:
     try:
-        return encode(reply)
+        return how(reply)
     except WireError as error:
-        return encode({"malformed": f"an answer that cannot be sent: {error}"})
+        return how({"malformed": f"an answer that cannot be sent: {error}"})
 
 
 def serve_call(

@@ -46,6 +46,7 @@ __all__ = [
     "Source",
     "TruncatedError",
     "WireError",
+    "carried",
     "encode",
     "read_frame",
     "send",
@@ -138,14 +139,16 @@ def encode(message: object) -> list[bytes | memoryview]:
 
 def _plain(value: object, arrays: list[NDArray[Any]]) -> object:
     """``value`` as JSON data; its arrays are appended to ``arrays``."""
-    if value is None or isinstance(value, (str, bool)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str.__str__(value)  # of a class of its own, or NumPy's: the text in it
     if isinstance(value, _ARRAYS):
         return _describe(np.asarray(value), arrays)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else {"$float": str(float(value))}
+        return float(value) if math.isfinite(value) else {"$float": str(float(value))}
     if isinstance(value, Mapping):
         return _plain_mapping(value, arrays)
     if isinstance(value, (list, tuple)):
@@ -157,7 +160,7 @@ def _plain(value: object, arrays: list[NDArray[Any]]) -> object:
 
 def _plain_mapping(value: Mapping[Any, object], arrays: list[NDArray[Any]]) -> dict[str, object]:
     if all(isinstance(key, str) and not key.startswith("$") for key in value):
-        return {key: _plain(item, arrays) for key, item in value.items()}
+        return {str.__str__(key): _plain(item, arrays) for key, item in value.items()}
     pairs = [[_plain(key, arrays), _plain(item, arrays)] for key, item in value.items()]
     return {"$map": pairs}
 
@@ -207,11 +210,46 @@ def read_frame(source: Source) -> Any:
     for index, array in enumerate(arrays):
         view = array.reshape(-1).view(np.uint8)
         _whole(f"array {index}", _fill(source, view.data), array.nbytes)
-        if array.dtype == np.bool_ and array.size and view.max() > 1:
-            raise WireError(
-                f"array {index} of dtype bool holds the byte {view.max()}; expected 0 or 1"
-            )
+        _require_bools(index, array)
     return message
+
+
+def carried(message: object) -> Any:
+    """The message as it arrives at the other end, by no way of bytes: for one process.
+
+    Raises
+    ------
+    WireError : as `encode`, though there is no limit to its size, and as `read_frame`.
+
+    >>> carried({"a tuple": (1, float("inf")), "a scalar": np.float32(0.5)})
+    {'a tuple': [1, inf], 'a scalar': array(0.5, dtype=float32)}
+    """
+    arrays: list[NDArray[Any]] = []
+    plain = _plain(message, arrays)
+    for index, array in enumerate(arrays):
+        _require_bools(index, array)
+    return _arrived(plain, arrays)
+
+
+def _arrived(plain: Any, arrays: list[NDArray[Any]]) -> Any:
+    if isinstance(plain, list):
+        return [_arrived(item, arrays) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    if "$array" in plain:
+        return arrays[plain["$array"]].copy()
+    fields = {key: _arrived(item, arrays) for key, item in plain.items()}
+    marker = next(iter(fields), "")
+    return _meant(marker, fields) if marker.startswith("$") else fields
+
+
+def _require_bools(index: int, array: NDArray[Any]) -> None:
+    """A truth value is one of two bytes."""
+    if array.dtype != np.bool_ or not array.size:
+        return
+    highest = array.view(np.uint8).max()
+    if highest > 1:
+        raise WireError(f"array {index} of dtype bool holds the byte {highest}; expected 0 or 1")
 
 
 def _fill(source: Source, buffer: bytearray | memoryview) -> int:
@@ -230,9 +268,15 @@ def _whole(what: str, got: int, expected: int) -> None:
         raise TruncatedError(f"a frame ends inside {what}: got {got} of {expected} bytes")
 
 
+class _Arrays(dict[int, NDArray[Any]]):
+    """By number, and how many bytes they have together."""
+
+    nbytes = 0
+
+
 def _parse(header: bytearray) -> tuple[Any, list[NDArray[Any]]]:
     """The message, with arrays that are still to be filled, and these arrays in order."""
-    arrays: dict[int, NDArray[Any]] = {}
+    arrays = _Arrays()
     try:
         message = json.loads(
             header.decode(),
@@ -250,15 +294,18 @@ def _refuse_constant(text: str) -> NoReturn:
     raise WireError(f"the number {text} in a header; expected a {{'$float': ...}}")
 
 
-def _revive(arrays: dict[int, NDArray[Any]], pairs: list[tuple[str, Any]]) -> Any:
+def _revive(arrays: _Arrays, pairs: list[tuple[str, Any]]) -> Any:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise WireError(f"a key twice in one object: {[key for key, _ in pairs]}")
-    marker = next((key for key in fields if key.startswith("$")), None)
-    if marker is None:
-        return fields
     if fields.keys() == {"$array", "dtype", "shape"}:
         return _allocate(arrays, fields["$array"], fields["dtype"], fields["shape"])
+    marker = next((key for key in fields if key.startswith("$")), None)
+    return fields if marker is None else _meant(marker, fields)
+
+
+def _meant(marker: str, fields: dict[str, Any]) -> Any:
+    """What an object with a marker stands for, unless it is an array."""
     revive = _MARKERS.get(marker) if len(fields) == 1 else None
     if revive is None:
         raise WireError(f"an unknown object {_short(fields)}; keys with $ belong to the protocol")
@@ -279,9 +326,7 @@ _MARKERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def _allocate(
-    arrays: dict[int, NDArray[Any]], index: object, name: object, shape: object
-) -> NDArray[Any]:
+def _allocate(arrays: _Arrays, index: object, name: object, shape: object) -> NDArray[Any]:
     """An empty array for one descriptor, once the limits allow it."""
     if not _natural(index) or index in arrays:
         raise WireError(f"an array numbered {index!r}; expected each of 0, 1, 2 and so on once")
@@ -290,14 +335,14 @@ def _allocate(
         raise WireError(f"dtype {name!r}; expected one of {', '.join(DTYPES)}")
     if not isinstance(shape, list) or len(shape) > _MAX_RANK or not all(map(_natural, shape)):
         raise WireError(f"shape {_short(shape)}; expected at most {_MAX_RANK} sizes")
-    size = math.prod(shape) * dtype.itemsize + sum(array.nbytes for array in arrays.values())
+    size = arrays.nbytes + math.prod(shape) * dtype.itemsize
     if size > MAX_PAYLOAD:
         raise WireError(f"arrays of {size} bytes; at most {MAX_PAYLOAD} are allowed")
     try:
         array = np.empty(shape, dtype)
     except (ValueError, MemoryError) as error:
         raise WireError(f"an array of shape {shape} and dtype {name}: {error}") from None
-    arrays[index] = array
+    arrays[index], arrays.nbytes = array, size
     return array
 
 

@@ -164,7 +164,7 @@ def _set(config: object, name: str, value: object) -> None:
 
 def _integer(where: str, value: object, low: int, high: int) -> int:
     """An integer, NumPy's included, as Python's; never a truth value."""
-    if isinstance(value, SupportsIndex) and type(value).__name__ != "bool":
+    if isinstance(value, int | SupportsIndex) and type(value).__name__ != "bool":
         number = operator.index(value)
         if low <= number <= high:
             return number

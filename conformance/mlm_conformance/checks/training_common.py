@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mlm_conformance.cases.training import TrainingCase
 from mlm_conformance.check import Context, Violation
 from mlm_conformance.oracle import remembering
-from mlm_conformance.training import Ball, Objective, evaluated, objective
+from mlm_conformance.training import Ball, Objective, Updated, evaluated, objective, updated
 from mlm_conformance.training_session import TrainingSession, training_session
 from mlm_spec import MaskingPolicy
-from mlm_spec.training.config import EncoderConfig
+from mlm_spec.training.config import EncoderConfig, TrainingConfig
 
 __all__ = [
     "equal_names",
@@ -28,6 +28,7 @@ __all__ = [
     "same_state",
     "seen_in",
     "truth_of",
+    "update_of",
     "within_ball",
     "within_balls",
 ]
@@ -61,6 +62,15 @@ def truth_of(
     start = case.parameters if parameters is None else parameters
     about = {"config": case.config, "seed": case.plan.seed, "update": update}
     return _objective(parameters=_One(start), batches=_frozen(batches), **about)
+
+
+def update_of(
+    case: TrainingCase, batches: Batches, update: int, parameters: Arrays, state: Mapping[str, Any]
+) -> tuple[Objective, Updated]:
+    """`truth_of` an update, and what it leaves of these parameters and the moments of a state."""
+    moments = {name: _One(state[name]) for name in ("exp_avg", "exp_avg_sq")}
+    about = {"config": case.config, "plan": case.plan, "update": update}
+    return _updated(parameters=_One(parameters), **moments, batches=_frozen(batches), **about)
 
 
 def evaluation_of(
@@ -105,6 +115,13 @@ def same_state(
     context: Context, session: TrainingSession, before: tuple[Arrays, Mapping[str, Any]], when: str
 ) -> None:
     """Parameters and optimiser state are, bit for bit, what they were."""
+    _same_state(context, session, before, when)
+
+
+def _same_state(
+    context: Context, session: TrainingSession, before: tuple[Arrays, Mapping[str, Any]], when: str
+) -> Mapping[str, Any]:
+    """`same_state`; the state now."""
     parameters, state = before
     now, later = session.parameters(), session.state()
     _same(context, f"parameters {when}", now, parameters)
@@ -112,14 +129,14 @@ def same_state(
         _same(context, f"{name} {when}", later[name], state[name])
     for name in ("update", "loss_scale"):
         context.equal(f"{name} {when}", later[name], state[name])
+    return later
 
 
 def same_run(
     context: Context, session: TrainingSession, before: tuple[Arrays, Mapping[str, Any]], when: str
 ) -> None:
     """As `same_state`, and as many sequences have been consumed, where both say how many."""
-    same_state(context, session, before, when)
-    now = session.state()
+    now = _same_state(context, session, before, when)
     if "position" in before[1] and "position" in now:
         context.equal(f"position {when}", now["position"], before[1]["position"])
 
@@ -170,5 +187,23 @@ def _evaluated_of(config: EncoderConfig, parameters: _One, batches: tuple[_One, 
     return evaluated(config, parameters.arrays, [b.arrays for b in batches])
 
 
+def _updated_of(
+    config: EncoderConfig,
+    plan: TrainingConfig,
+    parameters: _One,
+    exp_avg: _One,
+    exp_avg_sq: _One,
+    batches: tuple[_One, ...],
+    update: int,
+) -> tuple[Objective, Updated]:
+    about = {"config": config, "seed": plan.seed, "update": update}
+    truth = _objective(parameters=parameters, batches=batches, **about)
+    before = parameters.arrays, exp_avg.arrays, exp_avg_sq.arrays
+    return truth, updated(plan, *before, truth.gradients, update)
+
+
+#: So many, since targets that are right but for one thing ask for the same one after another.
+_KEPT = 256
 #: Several checks, and several rearrangements of one batch, ask for the same.
-_objective, _evaluated = remembering(_objective_of), remembering(_evaluated_of)
+_objective, _evaluated = remembering(_objective_of, _KEPT), remembering(_evaluated_of, _KEPT)
+_updated = remembering(_updated_of, _KEPT)

@@ -30,9 +30,8 @@ from mlm_conformance.cases.training_precision import (
 from mlm_conformance.check import Context
 from mlm_conformance.checks.training_common import equal_names, mark_of, opened, same_state
 from mlm_conformance.checks.training_ready import Ready
-from mlm_conformance.oracle import remembering
 from mlm_conformance.perturbed import perturbation, unit_of
-from mlm_conformance.scatter import RUNS, Scatter, scatter
+from mlm_conformance.scatter import RUNS, scatter_of
 from mlm_conformance.training_session import Batch, TrainingSession
 from mlm_spec.training.batch import TrainingBatch, UpdateStatus
 from mlm_spec.training.checkpoint import Checkpoint, write_checkpoint
@@ -134,32 +133,11 @@ def _flat(**groups: Any) -> dict[str, Array]:
     return found
 
 
-class _Runs:
-    """The moved runs of a judgement on a case, told apart by these two."""
-
-    __slots__ = ("mark", "run")
-
-    def __init__(self, name: str, case: TrainingCase, run: Callable[[int | None], Any]) -> None:
-        self.mark, self.run = (name, mark_of(case)), run
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Runs) and self.mark == other.mark
-
-    def __hash__(self) -> int:
-        return hash(self.mark)
-
-
-def _scatter_of(runs: _Runs) -> Scatter:
-    return scatter(runs.run)
-
-
-#: The same for every target.
-_scattered = remembering(_scatter_of)
-
-
-def _within(context: Context, seen: Arrays, runs: _Runs) -> None:
+def _within(
+    context: Context, seen: Arrays, name: str, case: TrainingCase, run: Callable[[int | None], Any]
+) -> None:
     """Every entry of every result lies within its scatter."""
-    wanted = _scattered(runs=runs)
+    wanted = scatter_of((name, mark_of(case)), run)
     equal_names(context, "results", seen, wanted.still)
     about = f"{wanted.factor:.3g} spreads of {RUNS} moved runs"
     for name, still in wanted.still.items():
@@ -180,7 +158,7 @@ def losses_and_gradients_scatter_no_more_than_rounding(
     with opened(context, case) as session:
         found = session.gradients(batches)
     seen = {"sum": found["sum"], **_flat(gradient=found["gradients"])}
-    _within(context, seen, _Runs("gradients", case, run))
+    _within(context, seen, "gradients", case, run)
 
 
 def a_long_sum_keeps_its_digits(context: Context, case: TrainingCase) -> None:
@@ -196,7 +174,7 @@ def a_long_sum_keeps_its_digits(context: Context, case: TrainingCase) -> None:
     with opened(context, case) as session:
         found = session.evaluate(batches)
     context.saw("terms", int(found["count"]))
-    _within(context, {"sum": found["sum"]}, _Runs("sum", case, run))
+    _within(context, {"sum": found["sum"]}, "sum", case, run)
 
 
 def a_run_scatters_no_more_than_rounding(context: Context, case: TrainingCase) -> None:
@@ -214,7 +192,7 @@ def a_run_scatters_no_more_than_rounding(context: Context, case: TrainingCase) -
         reports = [_made(context, case, session, batches) for batches in case.updates]
         losses = {str(n): report["loss"] for n, report in enumerate(reports, 1)}
         seen = _flat(loss=losses, parameter=session.parameters())
-    _within(context, seen, _Runs("run", case, run))
+    _within(context, seen, "run", case, run)
 
 
 def _made(
@@ -249,7 +227,7 @@ def what_is_kept_is_kept_in_float32(context: Context, case: TrainingCase) -> Non
         state = session.state()
         moments = {name: state[name] for name in ("exp_avg", "exp_avg_sq")}
         seen = _flat(parameter=session.parameters(), **moments)
-    _within(context, seen, _Runs("aged", case, run))
+    _within(context, seen, "aged", case, run)
 
 
 def _aged(case: TrainingCase) -> TrainingState:

@@ -16,11 +16,11 @@ from typing import Any
 
 from mlm_conformance.cases.training import SIZES, TrainingCase, training_recipes
 from mlm_conformance.check import Context
-from mlm_conformance.checks.training_common import equal_names, opened, same_run
+from mlm_conformance.checks.training_common import equal_names, mark_of, opened, same_run
 from mlm_conformance.checks.training_ready import Ready
 from mlm_conformance.checks.training_updates import judged_step
 from mlm_conformance.perturbed import perturbation, unit_of
-from mlm_conformance.scatter import RUNS, Scatter, scatter
+from mlm_conformance.scatter import RUNS, Scatter, scatter_of
 from mlm_conformance.training_session import Batch
 from mlm_spec.errors import CheckpointError
 from mlm_spec.training.batch import TrainingBatch
@@ -83,7 +83,7 @@ def runs_of(case: TrainingCase) -> Scatter:
         # The last rounding of AdamW is one of each parameter itself.
         return {name: moved(p) for name, p in state.parameters.items()}
 
-    return scatter(run)
+    return scatter_of(("relay", mark_of(case)), run)
 
 
 def ends_where(context: Context, parameters: Any, wanted: Scatter) -> None:

@@ -22,11 +22,12 @@ from mlm_conformance.checks.training_common import (
     opened,
     seen_in,
     truth_of,
+    update_of,
     within_ball,
     within_balls,
 )
 from mlm_conformance.checks.training_ready import Ready
-from mlm_conformance.training import Objective, Updated, updated
+from mlm_conformance.training import Objective, Updated
 from mlm_conformance.training.balls import rounding
 from mlm_conformance.training.update import norm_of
 from mlm_conformance.training_session import Batch, Run
@@ -58,9 +59,7 @@ def judged_step(
     n = int(state["update"]) + 1
     equal_shapes(context, "parameters", parameters, case.parameters)
     wide = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
-    truth = truth_of(case, batches if alike is None else alike, n, wide)
-    moments = state["exp_avg"], state["exp_avg_sq"]
-    wanted = updated(case.plan, wide, *moments, truth.gradients, n)
+    truth, wanted = update_of(case, batches if alike is None else alike, n, wide, state)
     report = session.step(batches)
     context.saw("updates")
     context.saw("clipped", float(wanted.norm.value) > (case.plan.max_grad_norm or np.inf))

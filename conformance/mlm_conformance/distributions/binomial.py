@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from math import sqrt
 from statistics import NormalDist
 
@@ -45,6 +45,7 @@ def at_least(count: int, trials: int, p: Fraction) -> float:
     return _beta(p, count, trials - count + 1)
 
 
+@lru_cache(2**14)  # most counts of most maskers are those of others
 def _beta(x: Fraction, a: int, b: int) -> float:
     """I_x(a, b), the upper end of its enclosure.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,11 @@ def pattern_probability(law: Span, covered: Sequence[bool | None], at: int) -> F
     >>> str(pattern_probability(law, (False, None, False), 5))  # four that start nothing
     '81/256'
     """
+    return _probability(law, tuple(covered), at)
+
+
+@lru_cache(2**12)  # the same patterns are looked for in all masks
+def _probability(law: Span, covered: tuple[bool | None, ...], at: int) -> Fraction:
     state = _before(law, at)
     for wanted in covered:
         after = _step(law, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +129,7 @@ def measure(
 def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> Fate:
     """One mutant against every requirement of its ports, or only its ``own``."""
     clock = time.perf_counter()
+    _let_be_what_is_loaded()
     session = open_session(mutant.target, profile=profile, in_process=True, run_seed=seed)
     session.oracle = _oracle()
     only = (mutant.requirement,) if own else ()
@@ -154,6 +156,12 @@ def fate(mutant: Mutant, profile: str, own: bool = False, seed: int = _SEED) -> 
     missed = tuple(_missed(mutant, results.get(mutant.requirement, [])))
     about = (mutant.name, mutant.requirement, tuple(kills), first, tuple(broken))
     return Fate(*about, seconds, missed)
+
+
+@cache
+def _let_be_what_is_loaded() -> None:
+    """Checks of memory collect garbage before each call; modules are none, and take the longest."""
+    gc.freeze()
 
 
 def _missed(mutant: Mutant, own: Sequence[CheckResult]) -> Iterator[str]:
