@@ -23,10 +23,12 @@ from mlm_jax.training.batches import prepare
 from mlm_jax.training.dropout import site_keys
 from mlm_jax.training.gradients import add_gradients, add_objective, no_totals
 from mlm_jax.training.layers import product
+from mlm_jax.training.layout import Layout
 from mlm_jax.training.optimizer import Moments, make_rule
 from mlm_jax.training.update import TrainingState, apply_totals
 
 SEED = np.array([1, 0], np.uint32)
+ALONE = Layout(None, ENCODER.vocab_size)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -37,9 +39,9 @@ def test_training_can_be_lowered_for_an_accelerator(platform: str, precision: st
     masked = prepare(batch(2, 1), ENCODER, POLICY, TRAINING.seed)
     source = prepare(tokens(2, 1), ENCODER, POLICY, TRAINING.seed)
     plan = make_plan(POLICY, source.batch.tokens.shape[1])
-    totals, scale = no_totals(held, gradients=True), jnp.float32(1)
+    totals, scale = no_totals(held, gradients=True, layout=ALONE), jnp.float32(1)
     state = TrainingState(Moments(held, held, held), jnp.int32(0), scale)
-    static = {"compute": jnp.dtype(precision), "capacity": 64}
+    static = {"compute": jnp.dtype(precision), "capacity": 64, "layout": ALONE}
     first = (totals, held, source.batch, plan, keys, scale)
     second = (totals, held, masked.batch, None)
     rule = make_rule(TRAINING, np.float32)
@@ -56,8 +58,9 @@ def test_products_keep_their_factors_narrow_there_and_back() -> None:
     held = {name: jnp.asarray(x, jnp.float32) for name, x in parameters().items()}
     keys = site_keys(SEED, jnp.int32(0), layers=ENCODER.num_hidden_layers)
     masked = prepare(batch(2, 1), ENCODER, None, TRAINING.seed)
-    arguments = (no_totals(held, gradients=True), held, masked.batch, None, keys, jnp.float32(1))
-    static = {"encoder": ENCODER, "compute": jnp.dtype("bfloat16"), "capacity": 64}
+    totals = no_totals(held, gradients=True, layout=ALONE)
+    arguments = (totals, held, masked.batch, None, keys, jnp.float32(1))
+    static = {"encoder": ENCODER, "compute": jnp.dtype("bfloat16"), "capacity": 64, "layout": ALONE}
     traced = add_gradients.trace(*arguments, **static)
     for platform, factor in (("cuda", "bf16"), ("tpu", "bf16"), ("cpu", "f32")):
         text = traced.lower(lowering_platforms=(platform,)).as_text()

@@ -15,8 +15,8 @@ from mlm_conformance.runner import Session, open_session, plan, run_check
 from mlm_spec import Corruption, MaskingPolicy, WholeWord, split_words
 
 # The reference is no training loss and no masker of its own: its loss is a mean, and it draws from
-# no generator.
-PORTS_OF_OTHERS = {"head_loss", "sample", "sample_words", "sample_parallel"}
+# no generator.  It has one device.
+PORTS_OF_OTHERS = {"head_loss", "sample", "sample_words", "sample_parallel", "device_session"}
 CLAIMED = [
     check
     for check in plan()

@@ -21,7 +21,7 @@ PUBLISHED = {
     "RNG": 6,
     "SEL": 12,
     "COR": 10,
-    "DST": 27,
+    "DST": 30,
     "LIK": 11,
     "GRA": 7,
     "HED": 9,

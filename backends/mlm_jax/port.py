@@ -24,6 +24,7 @@ from mlm_jax.order import RunPart, sequences_at
 from mlm_jax.random_words import key_words, random_words
 from mlm_jax.session import JaxSession
 from mlm_jax.thresholds import make_plan
+from mlm_jax.training.layout import make_mesh
 from mlm_spec.batch import HeadResult, MaskedBatch, ScoreResult, Status
 from mlm_spec.errors import DeviceError
 from mlm_spec.policy import MaskingPolicy
@@ -34,14 +35,16 @@ Array = np.ndarray
 # Smaller batches are padded to these: a compilation costs more than all their work.
 _FEWEST_WORDS = 64
 _FEWEST_ROWS = 32
+_CPU_DEVICES = 8  # of one CPU, which JAX has to be asked for before it is used
 
 
 class JaxPort:
-    """The backend on one device.
+    """The backend on one device, and sessions on several.
 
     Parameters
     ----------
     device : ``"cpu"``, ``"cuda"`` (or ``"gpu"``), ``"tpu"``; ``"cuda:1"`` is the second of them.
+        A CPU is eight devices, unless this process has used JAX before.
 
     Raises
     ------
@@ -266,6 +269,20 @@ class JaxPort:
         """`mlm_jax.session.JaxSession` on the port's device."""
         return JaxSession(encoder, training, parameters, policy, device=self._device)
 
+    def device_session(
+        self,
+        encoder: Mapping[str, Any],
+        training: Mapping[str, Any],
+        parameters: Mapping[str, Array],
+        policy: MaskingPolicy | None,
+        rows: int,
+        ids: int,
+    ) -> JaxSession:
+        """`mlm_jax.session.JaxSession` on a mesh of the port's kind of devices, from the first."""
+        mesh = make_mesh(jax.devices(self._device.platform), rows, ids)
+        about = (encoder, training, parameters, policy)
+        return JaxSession(*about, device=self._device, mesh=mesh)
+
     def raise_for_status(self, status: int, mean: bool = False) -> None:
         """`mlm_jax.checking.raise_for_status`."""
         checking.raise_for_status(status, mean)
@@ -281,6 +298,8 @@ class JaxPort:
 def _find_device(name: str) -> jax.Device:
     platform, _, number = name.partition(":")
     expected = "a device that JAX has here"
+    if platform == "cpu":
+        _make_room()
     try:
         devices = jax.devices(platform)
     except RuntimeError as error:
@@ -290,6 +309,14 @@ def _find_device(name: str) -> jax.Device:
     if index >= len(devices):
         raise DeviceError("device", repr(name), f"{expected}: {len(devices)} of {platform}")
     return devices[index]
+
+
+def _make_room() -> None:
+    """Several devices of the CPU, unless this process has used JAX already."""
+    try:
+        jax.config.update("jax_num_cpu_devices", _CPU_DEVICES)
+    except RuntimeError:
+        return  # then there are as many as there are
 
 
 def _power_of_two(count: int, least: int) -> int:

@@ -180,7 +180,8 @@ class JaxSession:
     ) -> None:
         with self._running():
             held = {group: self._layout.parameters(named) for group, named in tensors.items()}
-            number, loss_scale = jnp.int32(update), jnp.asarray(scale, self._dtype)
+            number = self._layout.whole(np.int32(update))
+            loss_scale = self._layout.whole(np.asarray(scale, self._dtype))
             self._state = TrainingState(Moments(**held), number, loss_scale)
         self._at_most, self._position = update, position
 
@@ -218,7 +219,9 @@ class JaxSession:
 
     def _run(self, prepared: list[Prepared], add: Callable[..., Totals], gradients: bool) -> Totals:
         with self._running():
-            totals = no_totals(self._state.moments.parameters, gradients=gradients)
+            totals = no_totals(
+                self._state.moments.parameters, gradients=gradients, layout=self._layout
+            )
             for batch, capacity, _ in prepared:
                 placed = self._layout.batch(batch)
                 totals = add(totals, placed, self._plan(batch), capacity)
@@ -244,7 +247,8 @@ class JaxSession:
         return add_objective(totals, parameters, batch, plan, **self._static(capacity))
 
     def _static(self, capacity: int) -> dict[str, Any]:
-        return {"encoder": self._encoder, "compute": self._compute, "capacity": capacity}
+        about = {"encoder": self._encoder, "compute": self._compute, "layout": self._layout}
+        return {**about, "capacity": capacity}
 
     def _plan(self, batch: Any) -> MaskingPlan | None:
         if self._policy is None or not isinstance(batch, TokenBatch):

@@ -31,6 +31,7 @@ STAGES = (
     "update",
     "file",
     "checkpoint",
+    "devices",
     "nothing",
     "refuse",
 )
@@ -104,6 +105,10 @@ _STAGE_OF_REQUIREMENT = {
     "MLM-TRN-10": "select",
     "MLM-TRN-11": "select",
     "MLM-TRN-6": "update",
+    # Devices share out what one of them does; what fills up is told by them and by the rows or ids.
+    "MLM-DST-28": "devices",
+    "MLM-DST-29": "nothing",
+    "MLM-DST-30": "devices",
     # What is not made, and what goes on after it.
     "MLM-TRN-4": "nothing",
     "MLM-TRN-5": "nothing",

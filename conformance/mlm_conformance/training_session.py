@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlm_conformance.answer import Answer
-from mlm_conformance.check import Broken, Context, NotClaimed
+from mlm_conformance.check import Broken, Context, NotClaimed, Unmeasurable
 from mlm_spec import MaskingPolicy
 
 __all__ = ["Batch", "Run", "TrainingSession", "training_session"]
@@ -102,19 +102,27 @@ def training_session(
     training: Mapping[str, Any],
     parameters: Mapping[str, Array],
     policy: MaskingPolicy | None = None,
+    devices: tuple[int, int] | None = None,
 ) -> Iterator[TrainingSession]:
     """A session of the context's target, closed at the end unless its process is gone.
+
+    ``devices``: along the rows and along the ids, for a `device_session`; None: a `session`.
 
     Raises
     ------
     NotClaimed : the target does not implement this configuration.
+    Unmeasurable : it has not so many devices.
     Violation : it refuses it otherwise.
     """
     about = {"encoder": dict(encoder), "training": dict(training), "policy": policy}
-    answer = context.answer("session", {**about, "parameters": dict(parameters)})
+    port = "session" if devices is None else "device_session"
+    mesh = {} if devices is None else dict(zip(("rows", "ids"), devices, strict=True))
+    answer = context.answer(port, {**about, "parameters": dict(parameters), **mesh})
     if answer.not_implemented and answer.raised is not None:
-        raise NotClaimed(f"session is not implemented: {answer.raised.message}")
-    found = context.result_of("session", answer)
+        raise NotClaimed(f"{port} is not implemented: {answer.raised.message}")
+    if devices and answer.raised is not None and "DeviceError" in answer.raised.classes:
+        raise Unmeasurable(f"{devices[0]} × {devices[1]} devices: {answer.raised.message}")
+    found = context.result_of(port, answer)
     has = frozenset(name for name, flag in found.items() if name != "session" and np.all(flag))
     session = TrainingSession(context, int(found["session"]), has)
     is_gone = False

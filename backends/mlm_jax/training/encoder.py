@@ -6,6 +6,7 @@ the size of a program does not grow with their number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,15 +67,18 @@ def selected_sum(
     encoder: EncoderConfig,
     compute: Any,
     capacity: int,
+    by_row: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
     """Σ_{i∈A} log Pr(x_i | x̄), in nats, of the first ``capacity`` selected positions.
 
     Selected positions are gathered before the transform, so neither it nor the logits exist
-    elsewhere.  Source: chapters ENC and HED.
+    elsewhere.  ``by_row`` shares them out to devices: gathered from all rows, they lie on each.
+
+    Source: chapters ENC and HED.
     """
     chosen = batch.selected.reshape(-1)
     (place,) = jnp.nonzero(chosen, size=capacity, fill_value=chosen.size)
-    states = hidden.reshape(-1, hidden.shape[-1]).at[place].get(mode="fill", fill_value=0)
+    states = by_row(hidden.reshape(-1, hidden.shape[-1]).at[place].get(mode="fill", fill_value=0))
     targets = batch.targets.reshape(-1).at[place].get(mode="fill", fill_value=0)
     dense, norm = ("cls.predictions.transform." + part for part in ("dense", "LayerNorm"))
     transformed = gelu(linear(compute, states, *_pair(parameters, dense)))

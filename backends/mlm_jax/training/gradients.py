@@ -18,12 +18,15 @@ from mlm_jax.thresholds import MaskingPlan
 from mlm_jax.training.batches import TokenBatch
 from mlm_jax.training.dropout import Places, dropper, keep_all
 from mlm_jax.training.encoder import encode, selected_sum
+from mlm_jax.training.layout import Layout
 from mlm_jax.training.parameters import Parameters
 from mlm_spec.batch import Status
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
 
 __all__ = ["Totals", "add_gradients", "add_objective", "no_totals"]
+
+_STATIC = ("encoder", "compute", "capacity", "layout")
 
 
 class Totals(NamedTuple):
@@ -43,15 +46,22 @@ class Totals(NamedTuple):
     gradients: Parameters
 
 
-@partial(jax.jit, static_argnames="gradients")
-def no_totals(parameters: Parameters, *, gradients: bool) -> Totals:
+@partial(jax.jit, static_argnames=("gradients", "layout"))
+def no_totals(parameters: Parameters, *, gradients: bool, layout: Layout) -> Totals:
     """The totals of no micro-batch."""
     dtype = next(iter(parameters.values())).dtype
     zeros = {name: jnp.zeros_like(x) for name, x in parameters.items()} if gradients else {}
-    return Totals(jnp.zeros((), dtype), jnp.int32(0), jnp.bool_(False), zeros)
+    none = Totals(jnp.zeros((), dtype), jnp.int32(0), jnp.bool_(False), zeros)
+    return _left(layout, none)
 
 
-@partial(jax.jit, static_argnames=("encoder", "compute", "capacity"), donate_argnames="totals")
+def _left(layout: Layout, totals: Totals) -> Totals:
+    """Totals that lie as those before them, so that one program serves all micro-batches."""
+    gradients = {name: layout.left(g, name) for name, g in totals.gradients.items()}
+    return Totals(*map(layout.left, totals[:3]), gradients)
+
+
+@partial(jax.jit, static_argnames=_STATIC, donate_argnames="totals")
 def add_gradients(
     totals: Totals,
     parameters: Parameters,
@@ -63,6 +73,7 @@ def add_gradients(
     encoder: EncoderConfig,
     compute: Any,
     capacity: int,
+    layout: Layout,
 ) -> Totals:
     """Totals with one more micro-batch.
 
@@ -74,8 +85,8 @@ def add_gradients(
     plan : how tokens are masked; None for a masked batch.
     keys : of `mlm_jax.training.dropout.site_keys`.
     scale : () of the parameters' dtype, a power of two: of the loss.  float16 alone looks at it.
-    encoder, compute, capacity : static; capacity is that of selected positions, a power of two or
-        all positions.
+    encoder, compute, capacity, layout : static; capacity is that of selected positions, a power
+        of two or all positions.
     """
     masked = _masked(batch, plan)
     share = _share(scale, capacity) if compute == jnp.float16 else jnp.ones_like(scale)
@@ -84,15 +95,15 @@ def add_gradients(
         places = Places(masked.sequence_id, masked.position)
         drop = dropper(keys, places, encoder.hidden_dropout, encoder.attention_dropout)
         hidden = encode(parameters, masked, encoder, compute, drop)
-        total = selected_sum(parameters, hidden, masked, encoder, compute, capacity)
+        total = selected_sum(parameters, hidden, masked, encoder, compute, capacity, layout.by_row)
         return share * total, total
 
     gradients, total = jax.grad(weighted, has_aux=True)(parameters)
     added = {name: totals.gradients[name] + g / share for name, g in gradients.items()}
-    return Totals(*_counted(totals, total, masked, encoder, capacity), added)
+    return _left(layout, Totals(*_counted(totals, total, masked, encoder, capacity), added))
 
 
-@partial(jax.jit, static_argnames=("encoder", "compute", "capacity"), donate_argnames="totals")
+@partial(jax.jit, static_argnames=_STATIC, donate_argnames="totals")
 def add_objective(
     totals: Totals,
     parameters: Parameters,
@@ -102,12 +113,14 @@ def add_objective(
     encoder: EncoderConfig,
     compute: Any,
     capacity: int,
+    layout: Layout,
 ) -> Totals:
     """As `add_gradients`, without gradients and without dropout: evaluation."""
     masked = _masked(batch, plan)
     hidden = encode(parameters, masked, encoder, compute, keep_all)
-    total = selected_sum(parameters, hidden, masked, encoder, compute, capacity)
-    return Totals(*_counted(totals, total, masked, encoder, capacity), totals.gradients)
+    total = selected_sum(parameters, hidden, masked, encoder, compute, capacity, layout.by_row)
+    counted = _counted(totals, total, masked, encoder, capacity)
+    return _left(layout, Totals(*counted, totals.gradients))
 
 
 def _share(scale: jax.Array, capacity: int) -> jax.Array:

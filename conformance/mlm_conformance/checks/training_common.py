@@ -39,10 +39,14 @@ Batches = Sequence[Mapping[str, Array]]
 
 
 def opened(
-    context: Context, case: TrainingCase, policy: MaskingPolicy | None = None
+    context: Context,
+    case: TrainingCase,
+    policy: MaskingPolicy | None = None,
+    devices: tuple[int, int] | None = None,
 ) -> AbstractContextManager[TrainingSession]:
-    """A session at the start of the case."""
-    return training_session(context, case.encoder, case.training, case.parameters, policy)
+    """A session at the start of the case; ``devices``: on so many (`training_session`)."""
+    about = (case.encoder, case.training, case.parameters, policy, devices)
+    return training_session(context, *about)
 
 
 def seen_in(context: Context, case: TrainingCase, batches: Batches) -> None:

@@ -172,6 +172,13 @@ def _head_loss(reduction: str) -> Callable[..., Any]:
     return head_loss
 
 
+def _device_session(**call: Any) -> Any:
+    """Of the trainer in parts: the reference itself has one device."""
+    from mlm_conformance.mutants.device_trainer import correct_devices  # which imports this module
+
+    return correct_devices.device_session(**call)
+
+
 def _backend(reduction: str) -> SimpleNamespace:
     names = ("mask", "score", "head", "random_words", "policy", "order")
     steps = ("mask_step", "score_step", "head_step", "raise_for_status")
@@ -183,7 +190,11 @@ def _backend(reduction: str) -> SimpleNamespace:
         "sample_words": sample_words,
         "sample_parallel": sample_parallel,
     }
-    runs = {"session": port.session, "replica_session": port.replica_session}
+    runs = {
+        "session": port.session,
+        "replica_session": port.replica_session,
+        "device_session": _device_session,
+    }
     return SimpleNamespace(**samples, **about, **ports, **losses, **runs)
 
 
