@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlm_conformance.ports import OPENS
-
 __all__ = ["PROFILES", "Profile"]
 
 
@@ -38,9 +36,10 @@ class Profile:
 
 #: A session compiles programs for each encoder: more than a quick run has time for.
 _TRAINING = ("ENC", "OPT", "TRN", "CKP")
+_SESSIONS = ("session", "replica_session", "device_session")
 
 PROFILES: Mapping[str, Profile] = {
-    "quick": Profile("quick", 3, 2.0, True, 1, 1, _TRAINING, OPENS),
+    "quick": Profile("quick", 3, 2.0, True, 1, 1, _TRAINING, _SESSIONS),
     "ci": Profile("ci", 25, 10.0, True, 16, 4),
     "nightly": Profile("nightly", 400, 30.0, False, 200),
 }

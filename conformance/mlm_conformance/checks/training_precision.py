@@ -103,11 +103,12 @@ def _gradients(case: TrainingCase, state: TrainingState, batches: Any, moves: Mo
 
 def _next(
     case: TrainingCase, state: TrainingState, batches: Any, moves: Moves
-) -> tuple[TrainingState, float]:
-    """The state after an update, and the loss before."""
+) -> tuple[TrainingState, float, float]:
+    """The state after an update, the loss before, and the norm of its gradient."""
     plan, n, few = case.plan, state.update + 1, gamma(4, _FLOAT32)
     found = _gradients(case, state, batches, moves)
-    direction = clipped(found.gradients, global_norm(found.gradients), plan.max_grad_norm)
+    norm = global_norm(found.gradients)
+    direction = clipped(found.gradients, norm, plan.max_grad_norm)
     old = ((name, getattr(state, name)) for name in ("exp_avg", "exp_avg_sq"))
     held = {g: {n: moves.update(x, few) for n, x in arrays.items()} for g, arrays in old}
     near = {name: moves.update(g, few) for name, g in direction.items()}
@@ -118,7 +119,8 @@ def _next(
         name: moves.update(p + moves.update(new.parameters[name] - p, step), few)
         for name, p in state.parameters.items()
     }
-    return TrainingState(theta, new.exp_avg, new.exp_avg_sq, n), float(-found.sum / found.count)
+    after = TrainingState(theta, new.exp_avg, new.exp_avg_sq, n)
+    return after, float(-found.sum / found.count), float(norm)
 
 
 def _start(case: TrainingCase) -> TrainingState:
@@ -178,20 +180,24 @@ def a_long_sum_keeps_its_digits(context: Context, case: TrainingCase) -> None:
 
 
 def a_run_scatters_no_more_than_rounding(context: Context, case: TrainingCase) -> None:
-    """The losses of a few updates, and the parameters after them."""
+    """The losses and norms of a few updates, and the parameters after them."""
 
     def run(seed: int | None) -> dict[str, Any]:
-        state, losses = _wide(_start(case)), {}
+        state, losses, norms = _wide(_start(case)), {}, {}
         for number, batches in enumerate(case.updates):
             # Each update is rounded anew.
             own = None if seed is None else seed * len(case.updates) + number
-            state, losses[str(number + 1)] = _next(case, state, batches, _moves(case, batches, own))
-        return _flat(loss=losses, parameter=state.parameters)
+            moves, name = _moves(case, batches, own), str(number + 1)
+            state, losses[name], norms[name] = _next(case, state, batches, moves)
+        return _flat(loss=losses, norm=norms, parameter=state.parameters)
 
     with opened(context, case) as session:
         reports = [_made(context, case, session, batches) for batches in case.updates]
-        losses = {str(n): report["loss"] for n, report in enumerate(reports, 1)}
-        seen = _flat(loss=losses, parameter=session.parameters())
+        losses, norms = (
+            {str(n): report[name] for n, report in enumerate(reports, 1)}
+            for name in ("loss", "norm")
+        )
+        seen = _flat(loss=losses, norm=norms, parameter=session.parameters())
     _within(context, seen, "run", case, run)
 
 
@@ -215,7 +221,7 @@ def what_is_kept_is_kept_in_float32(context: Context, case: TrainingCase) -> Non
     batches, start = case.updates[0], _aged(case)
 
     def run(seed: int | None) -> dict[str, Array]:
-        state, _ = _next(case, _wide(start), batches, _moves(case, batches, seed))
+        state, _, _ = _next(case, _wide(start), batches, _moves(case, batches, seed))
         return _flat(parameter=state.parameters, exp_avg=state.exp_avg, exp_avg_sq=state.exp_avg_sq)
 
     with opened(context, case) as session, TemporaryDirectory(prefix="mlm-spec-") as folder:

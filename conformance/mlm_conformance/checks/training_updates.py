@@ -58,6 +58,8 @@ def judged_step(
     parameters, state = session.parameters(), session.state()
     n = int(state["update"]) + 1
     equal_shapes(context, "parameters", parameters, case.parameters)
+    for moment in ("exp_avg", "exp_avg_sq"):
+        equal_shapes(context, moment, state[moment], case.parameters)
     wide = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
     truth, wanted = update_of(case, batches if alike is None else alike, n, wide, state)
     report = session.step(batches)

@@ -133,8 +133,9 @@ class WordCollator:
         alone = policy.corruption.mask == 1
         require(None if alone else "with whole words it shows nothing but the mask token")
         require(why_not(policy, (WholeWord,)))
-        transformers.set_seed(seed_of(tokens, eligible, policy, n))
         rows = _rows(tokens, eligible, policy, word_id)
+        require(None if _are_neighbours(rows, word_id) else "pieces of a word are neighbours")
+        transformers.set_seed(seed_of(tokens, eligible, policy, n))
         return _drawn(_collator(policy, self.path, whole_word_mask=True), rows, n)
 
 
@@ -212,6 +213,17 @@ def _collator(policy: MaskingPolicy, path: _Path, **options: Any) -> Any:
         return_tensors=path,
         **options,
     )
+
+
+def _are_neighbours(rows: list[dict[str, Any]], word_id: _Array) -> bool:
+    """Whether the offsets of each word's candidates touch: those of specials are 0."""
+    for row, words in zip(rows, word_id, strict=True):
+        there = np.array([start != end for start, end in row["offset_mapping"]], np.bool_)
+        for word in np.unique(words[there]):
+            columns = np.flatnonzero(there & (words == word))
+            if columns[-1] - columns[0] + 1 != len(columns):
+                return False
+    return True
 
 
 def _offsets(word_id: _Array, special: _Array) -> _Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -200,10 +200,14 @@ def masks_ignore_the_epoch(parts: Parts) -> Parts:
     """Every epoch has the masks of the first."""
 
     def first(batch: Any, encoder: Any, policy: Any, seed: int) -> Any:
-        changed = {**batch, "epoch": 0} if "epoch" in batch else batch
+        changed = {**batch, "epoch": 0} if _has_epoch(batch) else batch
         return changed, encoder, policy, seed
 
     return _with_masks(parts, first)
+
+
+def _has_epoch(batch: Any) -> bool:
+    return isinstance(batch, Mapping) and "epoch" in batch
 
 
 @wrong("MLM-TRN-12", "tokens_are_masked_inside")
