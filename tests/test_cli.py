@@ -470,6 +470,13 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert ended.stderr == ""
 
 
+def test_a_reader_that_goes_does_not_change_what_a_check_found() -> None:
+    check = f"{sys.executable} -m mlm_conformance check numpy --profile quick --only MLM-OBJ-2"
+    for command, status in ((check, 0), (f"{check} --device cuda", 2)):
+        script = f"{command} 2>/dev/null | true; exit ${{PIPESTATUS[0]}}"
+        assert subprocess.run(["bash", "-c", script], timeout=120).returncode == status
+
+
 # --- the whole command, on targets of its own
 
 

@@ -29,7 +29,7 @@ PUBLISHED = {
     "OPT": 10,
     "TRN": 12,
     "CKP": 8,
-    "ERR": 22,
+    "ERR": 23,
 }
 
 

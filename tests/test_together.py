@@ -88,6 +88,8 @@ def test_all_that_hang_are_late(context: Context) -> None:
     late = pytest.raises(Broken, match=r"on replica [01] of 2 gave no answer within 3 s")
     with late, opened(context, "hangs", 2) as session:
         session.evaluate([])
+    with opened(context, "agrees", 2) as session:  # by fresh processes, all of them
+        assert session.evaluate([])["count"] == 2
 
 
 def test_what_is_not_implemented_is_not_claimed(context: Context) -> None:

@@ -26,7 +26,7 @@ from mlm_jax.training.optimizer import Moments, make_rule
 from mlm_jax.training.parameters import check_parameters, shapes
 from mlm_jax.training.update import Report, TrainingState, apply_totals, mean_gradients
 from mlm_spec.batch import Status
-from mlm_spec.errors import CheckpointError, InputError, PolicyError
+from mlm_spec.errors import CheckpointError, InputError, NotFiniteError, PolicyError
 from mlm_spec.policy import MaskingPolicy
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 
@@ -88,7 +88,7 @@ class JaxSession:
     def evaluate(self, batches: Batches) -> dict[str, Any]:
         """``sum`` in nats and ``count`` of all batches, without dropout; changes nothing."""
         totals = self._totals(self._prepared(batches), self._add_objective, gradients=False)
-        return {"sum": np.array(totals.sum), "count": int(totals.count)}
+        return _numbers(totals)
 
     def gradients(self, batches: Batches) -> dict[str, Any]:
         """``sum``, ``count``, and ``gradients`` of the loss −sum / count by name; changes nothing.
@@ -96,9 +96,9 @@ class JaxSession:
         Before clipping, and with the dropout of the next update.  Zeros where nothing is selected.
         """
         totals = self._totals(self._prepared(batches), self._adder())
+        found = _numbers(totals)
         with self._running():
             gradients = self._layout.on_host(mean_gradients(totals))
-        found = {"sum": np.array(totals.sum), "count": int(totals.count)}
         return {**found, "gradients": gradients}
 
     def step(self, batches: Batches, sequences: int | None = None) -> dict[str, Any]:
@@ -268,6 +268,14 @@ class JaxSession:
             place = jax.default_device(self._device)
         with jax.enable_x64(self._dtype == np.float64), place:
             yield
+
+
+def _numbers(totals: Totals) -> dict[str, Any]:
+    """Sum and count of what is finite."""
+    total = np.array(totals.sum)
+    if not np.isfinite(total):
+        raise NotFiniteError("logits", "not finite", "numbers or -inf")
+    return {"sum": total, "count": int(totals.count)}
 
 
 def _check_policy(policy: object, encoder: EncoderConfig) -> MaskingPolicy | None:

@@ -88,7 +88,7 @@ class Session:
     def evaluate(self, batches: Iterable[Fields]) -> dict[str, Any]:
         """Sum (nats) and count over all batches, without dropout."""
         totals = self._with_room(self._read(batches), self._updater.evaluate, lambda x: x)
-        return _sum_and_count(totals)
+        return _numbers(totals)
 
     def gradients(self, batches: Iterable[Fields]) -> dict[str, Any]:
         """Sum, count, and the gradients of the loss −sum/count with the next update's dropout."""
@@ -96,7 +96,7 @@ class Session:
             self._read(batches), self._updater.gradients, lambda pair: pair[0]
         )
         parts = dict(zip(self._updater.parts, gradients, strict=True))
-        return {**_sum_and_count(found), "gradients": self._arrays(parts)}
+        return {**_numbers(found), "gradients": self._arrays(parts)}
 
     def step(self, batches: Iterable[Fields], sequences: int | None = None) -> dict[str, Any]:
         """One update, of which these are the micro-batches; what it did.
@@ -283,7 +283,10 @@ def _array(tensor: Tensor) -> Array:
     return tensor.detach().cpu().numpy().copy()
 
 
-def _sum_and_count(totals: Totals) -> dict[str, Any]:
+def _numbers(totals: Totals) -> dict[str, Any]:
+    """Sum and count; the sum of a step that found no number is 0, and means nothing."""
+    if bool(totals.bad):
+        raise NotFiniteError("logits", "not finite", "numbers or -inf")
     return {"sum": np.float64(totals.sum.item()), "count": int(totals.count)}
 
 

@@ -10,11 +10,12 @@ The base install has NumPy alone, so nothing else is imported before it is neede
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 import mlm_spec
 from mlm_conformance import text_commands
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        with contextlib.redirect_stdout(cast(TextIO, _Unread(sys.stdout))):
+            return command(options)
     except (BadCallError, MlmSpecError) as error:
         print(f"mlm-spec: {error}", file=sys.stderr)
         return 2
@@ -50,6 +52,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a file that could be opened before the work, and not after it
         print(f"mlm-spec: {error}", file=sys.stderr)
         return 2
+
+
+class _Unread:
+    """A stream whose reader (head, less) may go: the rest is dropped, and the status stays.
+
+    Otherwise the console would end the command with 1, which says that a requirement fails.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As that of the stream."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """As that of the stream."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _drop(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -56,7 +56,10 @@ class Together:
                 for member in members:
                     member.abandon()
                 raise
-        return [call.result() for call in calls]
+        answers = [call.result() for call in calls]
+        if any(answer.kind in _LOST for answer in answers):
+            self.close()  # who is left may wait for who is gone, in a later call too
+        return answers
 
     def close(self) -> None:
         """End all processes.  The next call would start some."""

@@ -1,4 +1,4 @@
-"""Chapter TRN: what one update learns from, and what a run is."""
+"""Chapter TRN: what one update learns from, and what a run is; and where it has no numbers."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ _TABLE: tuple[tuple[str, str, Recipes | None], ...] = (
     ("MLM-TRN-9", "a_run_scatters_no_more_than_rounding", _HALF),
     ("MLM-TRN-11", "an_update_takes_its_sequences_along", _recipes(updates=2)),
     ("MLM-TRN-12", "tokens_are_masked_inside", _TOKENS),
+    ("MLM-ERR-23", "what_is_no_number_is_no_sum", _STILL),
 )
 
 for _requirement, _name, _cases in _TABLE:

@@ -55,6 +55,21 @@ def an_update_that_is_not_finite_changes_nothing(context: Context, case: Trainin
             context.saw("updates that are not finite")
 
 
+def what_is_no_number_is_no_sum(context: Context, case: TrainingCase) -> None:
+    """Logits that overflow: an error for whoever evaluates, or asks for gradients."""
+    loud, _ = _overflowing(case)
+    with opened(context, loud) as session:
+        for name in ("evaluate", "gradients"):
+            if name not in session.has:
+                continue
+            answer = session.answer(name, batches=[dict(b) for b in loud.updates[0]])
+            context.saw("calls")
+            raised = answer.raised
+            said = "a sum" if raised is None else raised.type
+            known = raised is not None and "NotFiniteError" in raised.classes
+            context.require(known, f"{name} of infinite logits gave {said}, not NotFiniteError")
+
+
 def _overflowing(case: TrainingCase) -> tuple[TrainingCase, TrainingCase]:
     """Logits are infinite; the gradient of the output layer is about its square's root."""
     bias, gain = _LARGE[case.plan.precision]
@@ -142,6 +157,7 @@ READY = (
         "step",
         theorem=True,
     ),
+    Ready(what_is_no_number_is_no_sum, _EACH, ("calls",), "evaluate", theorem=True),
     Ready(the_scale_doubles_with_every_2000th_update, _HALF, ("doublings",), "load", theorem=True),
     Ready(the_scale_is_never_below_1, _HALF, ("overflows",), "load", theorem=True),
 )

@@ -14,9 +14,10 @@ import numpy as np
 
 from mlm_conformance.mutants.registry import register_mutant
 from mlm_conformance.mutants.trainer import Parts, Trainer, correct_trainer, wrong
-from mlm_spec import InputError
+from mlm_spec import InputError, NotFiniteError
 from mlm_spec.training.batch import TrainingBatch
 from mlm_spec.training.config import EncoderConfig
+from mlm_spec.training.gradients import Objective
 
 __all__ = [
     "a_batch_without_an_attention_mask_is_all_real",
@@ -26,6 +27,8 @@ __all__ = [
     "a_refused_update_has_moved_its_number",
     "all_targets_are_looked_at_in_training",
     "an_epoch_counts_in_64_bits",
+    "evaluations_of_no_number_are_nan",
+    "evaluations_of_no_number_are_perfect",
     "ids_of_inputs_are_clamped",
     "masks_may_be_integers",
     "padding_that_is_selected_is_left_out",
@@ -51,6 +54,30 @@ def _reading(parts: Parts, change: Callable[[dict[str, Any]], dict[str, Any]]) -
             return parts.masked(change(dict(given)), *about)
 
     return replace(parts, masked=masked)
+
+
+def _valued(parts: Parts, sum: float) -> Parts:
+    """Evaluations that are not finite have this sum."""
+
+    def value(parameters: Any, batch: TrainingBatch, *about: Any, **named: Any) -> Any:
+        try:
+            return parts.value(parameters, batch, *about, **named)
+        except NotFiniteError:
+            return Objective(np.float64(sum), np.int64(batch.selected.sum()))
+
+    return replace(parts, value=value)
+
+
+@wrong("MLM-ERR-23", "what_is_no_number_is_no_sum")
+def evaluations_of_no_number_are_perfect(parts: Parts) -> Parts:
+    """A step's sum of 0 is given out, and its status is not looked at."""
+    return _valued(parts, 0.0)
+
+
+@wrong("MLM-ERR-23", "what_is_no_number_is_no_sum")
+def evaluations_of_no_number_are_nan(parts: Parts) -> Parts:
+    """Logits that are not finite have a sum that is none."""
+    return _valued(parts, np.nan)
 
 
 def _clamped(given: Any, name: str, size: int, where: Any = True) -> Any:
