@@ -91,6 +91,7 @@ bench: $(FIELD_VENV)/installed-field ## speed and memory beside the peers, on th
 	$(FIELD_VENV)/bin/python -m benchmarks.head --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.check --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.exact --results $(RESULTS)
+	$(FIELD_VENV)/bin/python -m benchmarks.training --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.train --results $(RESULTS)
 	$(FIELD_VENV)/bin/python -m benchmarks.train --backend torch --results $(RESULTS)
 
