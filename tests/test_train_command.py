@@ -16,7 +16,7 @@ from checkout import ROOT
 from mlm_conformance import cli
 from mlm_conformance.train.arguments import SETTINGS
 from mlm_conformance.train.curve import draw_curve
-from mlm_conformance.train.folder import read_metrics
+from mlm_conformance.train.folder import Metrics, keep_metrics, read_metrics
 from mlm_conformance.train.held_out import Evaluation
 from mlm_conformance.train.progress import Moving, Plain, Seen, shown
 from mlm_conformance.train.settings import SIZES, Settings, recorded_settings, settings_from
@@ -280,6 +280,25 @@ def test_an_evaluation_is_said_with_perplexity_and_unigram_entropy() -> None:
         "update 7: held-out text 2.0000 nats per selected token (perplexity 7.4); "
         "unigram entropy 3.5000\n"
     )
+
+
+def test_a_score_beyond_all_numbers_is_kept_as_a_text_and_drawn(tmp_path: Path) -> None:
+    assert Evaluation(710.0, 3).perplexity == Evaluation(np.inf, 3).perplexity == np.inf
+    path = tmp_path / "metrics.jsonl"
+    with open(path, "w", encoding="utf-8") as file:
+        for update, nats in enumerate((np.inf, np.nan, 2.5)):
+            Metrics(file).write("evaluation", update, nats=nats, unigram=3.0)
+        file.write('{"kind": "update", "update": 2, "loss": Infinity}\n')  # of an earlier version
+    keep_metrics(path, 2)
+
+    def none(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line, parse_constant=none) for line in lines]
+    assert [entry.get("nats", entry.get("loss")) for entry in found] == ["inf", "nan", 2.5, "inf"]
+    draw_curve(tmp_path / "curve.png", read_metrics(path))
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_on_a_terminal_one_line_moves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 run.json                 the settings, and the fingerprint of text, tokenizer and ids
 store/                   token ids and tokenizer (`store`)
 checkpoint.safetensors   the last checkpoint
-metrics.jsonl            one line for each update and each evaluation
+metrics.jsonl            one line for each update and each evaluation; "inf" and "nan" are texts
 curve.png                the same as a picture
 model/                   the model, in the layout of a checkpoint of BERT
 """
@@ -11,6 +11,7 @@ model/                   the model, in the layout of a checkpoint of BERT
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -147,8 +148,17 @@ class Metrics:
     file: TextIO
 
     def write(self, kind: str, update: int, **values: Any) -> None:
-        self.file.write(json.dumps({"kind": kind, "update": update, **values}) + "\n")
+        self.file.write(_line({"kind": kind, "update": update, **values}))
         self.file.flush()
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    """JSON has no number that is not finite: it is a text, "inf" or "nan"."""
+    plain = {
+        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in entry.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def read_metrics(path: Path, until: int | None = None) -> list[Mapping[str, Any]]:
@@ -173,4 +183,4 @@ def _lines(path: Path) -> Iterator[str]:
 def keep_metrics(path: Path, until: int) -> None:
     """Drop the lines beyond an update: they will be written again."""
     kept = read_metrics(path, until)
-    write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    write_atomically(path, "".join(map(_line, kept)))
