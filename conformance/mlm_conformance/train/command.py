@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing, TargetError, resolve
@@ -20,7 +20,7 @@ from mlm_conformance.train.folder import Metrics, RunFolder, keep_metrics, read_
 from mlm_conformance.train.held_out import Evaluation, held_out
 from mlm_conformance.train.loop import Run, interruptible, train
 from mlm_conformance.train.progress import shown
-from mlm_conformance.train.settings import Settings, settings_from
+from mlm_conformance.train.settings import Rhythm, Settings, settings_from, usual_rhythm
 from mlm_conformance.train.store import TokenStore, build_store, open_store, text_checksum
 from mlm_conformance.train.windows import Windows, cut
 from mlm_spec.training.checkpoint import read_checkpoint
@@ -51,12 +51,24 @@ def run(options: argparse.Namespace) -> int:
         raise BadCallError(f"the target {options.backend} has no method session; expected one")
     given = {name: getattr(options, name) for name in SETTINGS if hasattr(options, name)}
     given |= {"text": tuple(given["text"])} if "text" in given else {}
-    settings, store = (_resumed if options.resume else _new)(folder, given)
-    return _train(options, backend, folder, settings, store)
+    every = (options.evaluate_every, options.checkpoint_every)
+    begun = (_resumed if options.resume else _new)(folder, given, every)
+    return _train(options, backend, folder, begun)
 
 
-def _new(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, TokenStore]:
+class _Begun(NamedTuple):
+    """A run that is written down in its folder."""
+
+    settings: Settings
+    store: TokenStore
+    rhythm: Rhythm
+
+
+def _new(
+    folder: RunFolder, given: Mapping[str, Any], every: tuple[int | None, int | None]
+) -> _Begun:
     settings = settings_from(given)
+    rhythm = usual_rhythm(settings).changed(*every)
     settings.training()  # what has no meaning is refused before the text is read
     settings.encoder(settings.vocabulary)
     if settings.text:
@@ -69,13 +81,15 @@ def _new(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, TokenSt
     print(f"{len(documents)} documents, {size:,} characters: training a vocabulary", flush=True)
     store = build_store(folder.store, documents, settings.vocabulary, settings.length)
     cut(store, settings.length)  # too little text is refused before anything is recorded
-    folder.record(settings, store.fingerprint)
-    return settings, store
+    folder.record(settings, store.fingerprint, rhythm)
+    return _Begun(settings, store, rhythm)
 
 
-def _resumed(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, TokenStore]:
-    """The run that is in the folder; what is given must be what it was told."""
-    settings, fingerprint = folder.recorded()
+def _resumed(
+    folder: RunFolder, given: Mapping[str, Any], every: tuple[int | None, int | None]
+) -> _Begun:
+    """The run that is in the folder; what is given must be what it was told, but for the rhythm."""
+    settings, fingerprint, recorded_rhythm = folder.recorded()
     for name, value in given.items():
         recorded = getattr(settings, name)
         if value != recorded:
@@ -89,16 +103,14 @@ def _resumed(folder: RunFolder, given: Mapping[str, Any]) -> tuple[Settings, Tok
     if "text" in given and text_checksum(given_text(settings.text)) != store.text:
         raise BadCallError("--text is not what it was when the run began; expected the same files")
     folder.sweep()
-    return settings, store
+    rhythm = recorded_rhythm.changed(*every)
+    if rhythm != recorded_rhythm:
+        folder.record(settings, fingerprint, rhythm)
+    return _Begun(settings, store, rhythm)
 
 
-def _train(
-    options: argparse.Namespace,
-    backend: Any,
-    folder: RunFolder,
-    settings: Settings,
-    store: TokenStore,
-) -> int:
+def _train(options: argparse.Namespace, backend: Any, folder: RunFolder, begun: _Begun) -> int:
+    settings, store, rhythm = begun
     windows = cut(store, settings.length)
     encoder, policy = settings.encoder(store.vocab_size), settings.policy(store.vocab_size)
     session = backend.session(
@@ -109,7 +121,6 @@ def _train(
     )
     update, position = _loaded(session, folder) if options.resume else (0, 0)
     text = held_out(windows, policy, settings.seed, settings.held_out, settings.micro_batch)
-    every = options.evaluate_every or max(1, settings.updates // 10)
     with (
         open(folder.metrics, "a", encoding="utf-8") as file,
         shown(settings.updates, update, terminal=sys.stdout.isatty()) as progress,
@@ -117,8 +128,8 @@ def _train(
     ):
         progress.note(_about(windows, store, encoder, text.count))
         whole = Run(
-            settings, windows, text, session, folder, Metrics(file), every,
-            options.checkpoint_every, update, position,
+            settings, windows, text, session, folder, Metrics(file), rhythm.evaluate,
+            rhythm.checkpoint, update, position,
         )  # fmt: skip
         found = train(whole, progress, interrupt)
     draw_curve(folder.curve, read_metrics(folder.metrics))

@@ -1,6 +1,6 @@
 """The folder of a run, and what is kept in it.
 
-run.json                 the settings, and the fingerprint of text, tokenizer and ids
+run.json                 the settings, the fingerprint of text, tokenizer and ids, the rhythm
 store/                   token ids and tokenizer (`store`)
 checkpoint.safetensors   the last checkpoint
 metrics.jsonl            one line for each update and each evaluation; "inf" and "nan" are texts
@@ -20,7 +20,13 @@ from typing import Any, TextIO
 
 from mlm_conformance.outcomes import BadCallError
 from mlm_conformance.reports.files import is_leftover, remove_leftovers, write_atomically
-from mlm_conformance.train.settings import Settings, recorded_settings
+from mlm_conformance.train.settings import (
+    Rhythm,
+    Settings,
+    recorded_rhythm,
+    recorded_settings,
+    usual_rhythm,
+)
 
 __all__ = ["Metrics", "RunFolder", "keep_metrics", "read_metrics"]
 
@@ -113,13 +119,20 @@ class RunFolder:
         kept = (self.about, self.store, self.checkpoint, self.metrics, self.curve)
         remove_leftovers(self.path, [path.name for path in kept])
 
-    def record(self, settings: Settings, fingerprint: str) -> None:
+    def record(self, settings: Settings, fingerprint: str, rhythm: Rhythm) -> None:
         """Write down what this run is; from here on it can be resumed."""
-        about = {"format": _FORMAT, "fingerprint": fingerprint, "settings": settings.to_mapping()}
+        about = {
+            "format": _FORMAT,
+            "fingerprint": fingerprint,
+            "settings": settings.to_mapping(),
+            "every": rhythm.to_mapping(),
+        }
         write_atomically(self.about, json.dumps(about, indent=2) + "\n")
 
-    def recorded(self) -> tuple[Settings, str]:
-        """The settings and the fingerprint of the run that is here.
+    def recorded(self) -> tuple[Settings, str, Rhythm]:
+        """What was written down of the run that is here.
+
+        Earlier versions did not write down the rhythm; then it is the usual one.
 
         Raises
         ------
@@ -128,7 +141,7 @@ class RunFolder:
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
             form, fingerprint = about["format"], str(about["fingerprint"])
-            settings = about["settings"]
+            settings, every = about["settings"], about.get("every")
         except FileNotFoundError:
             raise BadCallError(
                 f"{self.path} holds no run to resume: no {self.about.name}; a run that was ended "
@@ -138,7 +151,9 @@ class RunFolder:
             raise BadCallError(f"{self.about} is unreadable ({error}); expected a run") from None
         if form != _FORMAT:
             raise BadCallError(f"{self.about} is of format {form!r}; expected {_FORMAT!r}")
-        return recorded_settings(settings), fingerprint
+        found = recorded_settings(settings)
+        rhythm = usual_rhythm(found) if every is None else recorded_rhythm(every)
+        return found, fingerprint, rhythm
 
 
 @dataclass(frozen=True, slots=True)
