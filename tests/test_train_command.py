@@ -16,7 +16,7 @@ from checkout import ROOT
 from mlm_conformance import cli
 from mlm_conformance.train.arguments import SETTINGS
 from mlm_conformance.train.curve import draw_curve
-from mlm_conformance.train.folder import Metrics, keep_metrics, read_metrics
+from mlm_conformance.train.folder import Metrics, RunFolder, keep_metrics, read_metrics
 from mlm_conformance.train.held_out import Evaluation
 from mlm_conformance.train.progress import Moving, Plain, Seen, shown
 from mlm_conformance.train.settings import SIZES, Settings, recorded_settings, settings_from
@@ -182,6 +182,23 @@ def test_resuming_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     about["format"] = "mlm-spec-run/1"
     (tmp_path / "run.json").write_text(json.dumps(about), encoding="utf-8")
     assert "the recorded settings are " in said_of(capsys, *resumed(tmp_path))
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "mlm-spec: another process trains in {}; expected one at a time\n"
+    before = sorted(finished.iterdir())
+    with RunFolder(finished).held():
+        assert said_of(capsys, *resumed(finished)) == message.format(finished)
+    assert sorted(finished.iterdir()) == before
+    run = tmp_path / "run"
+    run.mkdir()
+    with RunFolder(run).held():
+        assert said_of(capsys, *small_command(tmp_path)) == message.format(run)
+    assert list(run.iterdir()) == []
+    with RunFolder(run).held():  # whoever held it before has let go of it
+        pass
 
 
 def test_a_text_that_has_changed_is_noticed(

@@ -14,7 +14,7 @@ from mlm_conformance.outcomes import EXIT_INTERRUPTED, BadCallError
 from mlm_conformance.resolve import DeviceMissing, FrameworkMissing, TargetError, resolve
 from mlm_conformance.train.arguments import SETTINGS
 from mlm_conformance.train.curve import draw_curve
-from mlm_conformance.train.documents import given_text, python_prose
+from mlm_conformance.train.documents import Document, given_text, python_prose
 from mlm_conformance.train.export import export_model
 from mlm_conformance.train.folder import Metrics, RunFolder, keep_metrics, read_metrics
 from mlm_conformance.train.held_out import Evaluation, held_out
@@ -52,8 +52,13 @@ def run(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in SETTINGS if hasattr(options, name)}
     given |= {"text": tuple(given["text"])} if "text" in given else {}
     every = (options.evaluate_every, options.checkpoint_every)
-    begun = (_resumed if options.resume else _new)(folder, given, every)
-    return _train(options, backend, folder, begun)
+    if options.resume:
+        with folder.held():
+            return _train(options, backend, folder, _resumed(folder, given, every))
+    settings, documents = _told(given)
+    with folder.begun():
+        begun = _new(folder, settings, documents, usual_rhythm(settings).changed(*every))
+        return _train(options, backend, folder, begun)
 
 
 class _Begun(NamedTuple):
@@ -64,19 +69,20 @@ class _Begun(NamedTuple):
     rhythm: Rhythm
 
 
-def _new(
-    folder: RunFolder, given: Mapping[str, Any], every: tuple[int | None, int | None]
-) -> _Begun:
+def _told(given: Mapping[str, Any]) -> tuple[Settings, list[Document]]:
+    """What a new run is told: its settings and its text."""
     settings = settings_from(given)
-    rhythm = usual_rhythm(settings).changed(*every)
     settings.training()  # what has no meaning is refused before the text is read
     settings.encoder(settings.vocabulary)
     if settings.text:
-        documents = given_text(settings.text)
-    else:
-        print("reading the prose of this Python installation", flush=True)
-        documents = python_prose()
-    folder.begin()
+        return settings, given_text(settings.text)
+    print("reading the prose of this Python installation", flush=True)
+    return settings, python_prose()
+
+
+def _new(
+    folder: RunFolder, settings: Settings, documents: list[Document], rhythm: Rhythm
+) -> _Begun:
     size = sum(len(document.text) for document in documents)
     print(f"{len(documents)} documents, {size:,} characters: training a vocabulary", flush=True)
     store = build_store(folder.store, documents, settings.vocabulary, settings.length)

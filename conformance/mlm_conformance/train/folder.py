@@ -10,10 +10,13 @@ model/                   the model, in the layout of a checkpoint of BERT
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -99,12 +102,13 @@ class RunFolder:
                 f"--out {self.path} cannot be {what}: {nearest}: {error.strerror or error}"
             ) from None
 
-    def begin(self) -> None:
-        """Make the folder for a new run.
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Make the folder for a new run, and hold it.
 
         Raises
         ------
-        BadCallError : as `require_free`.
+        BadCallError : as `require_free` and `held`.
         """
         self.require_free()
         try:
@@ -112,7 +116,33 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise BadCallError(f"--out {self.path} cannot be made: {reason}") from None
-        self.sweep()
+        with self.held():
+            self.require_free()  # of what another process did before this one held it
+            self.sweep()
+            yield
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process trains in this folder meanwhile; a lock of the system, and no file.
+
+        Raises
+        ------
+        BadCallError : one does.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BadCallError(
+                f"another process trains in {self.path}; expected one at a time"
+            ) from None
+        except OSError:
+            pass  # a file system that locks no folders, as some networks' do
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def sweep(self) -> None:
         """Remove what was being written when an earlier process of this run was killed."""
