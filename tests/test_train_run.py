@@ -59,6 +59,18 @@ class DoesNothing(Around):
         return dict.fromkeys(names, 0) | {"status": 8}
 
 
+class RefusesStep(Around):
+    def step(self, batches):
+        if self.inner.state()["update"] == int(os.environ.get("HAPPENS_AFTER", "0")):
+            raise NotImplementedError("updates\\nof this kind")
+        return self.inner.step(batches)
+
+
+class RefusesEvaluate(Around):
+    def evaluate(self, batches):
+        raise NotImplementedError("evaluation")
+
+
 class Happens(Around):
     def step(self, batches):
         if self.inner.state()["update"] == int(os.environ.get("HAPPENS_AFTER", "-1")):
@@ -94,6 +106,13 @@ class WithoutSession:
         return fields
 
 
+class WithoutPrecision(WithoutSession):
+    def session(self, **arguments):
+        raise NotImplementedError
+
+
+refuses_session, refuses_step = WithoutPrecision(), Port(RefusesStep)
+refuses_evaluate = Port(RefusesEvaluate)
 counts_one_more, does_nothing, something = Port(CountsOneMore), Port(DoesNothing), Port(Happens)
 without_session = WithoutSession()
 
@@ -233,6 +252,42 @@ def test_a_backend_that_counts_other_positions_is_refused(
 ) -> None:
     assert cli.main(small_command(targets, backend="around:counts_one_more")) == 2
     assert "selected positions of the held-out text; expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("session", "it does not say why"),
+        ("step", "updates of this kind"),
+        ("evaluate", "evaluation"),
+    ],
+)
+def test_a_backend_that_refuses_a_run_leaves_one_line_and_no_folder(
+    name: str, reason: str, targets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = f"around:refuses_{name}"
+    said = f"mlm-spec: the backend {backend} cannot train this: {reason}\n"
+    command = small_command(targets, backend=backend)
+    deep = targets / "some" / "where"
+    assert cli.main([*command, "--out", str(deep)]) == 2
+    assert capsys.readouterr().err == said
+    assert not deep.parent.exists()
+    (targets / "run").mkdir()
+    assert cli.main(command) == 2
+    assert list((targets / "run").iterdir()) == []
+
+
+def test_a_run_that_is_refused_after_an_update_stays(
+    targets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HAPPENS_AFTER", "1")
+    assert cli.main(small_command(targets, backend="around:refuses_step")) == 2
+    run = targets / "run"
+    assert {path.name for path in run.iterdir()} == {"run.json", "store", "metrics.jsonl"}
+    again = ["train", "--backend", "around:refuses_session", "--out", str(run), "--resume"]
+    assert cli.main(again) == 2
+    assert "cannot train this: it does not say why" in capsys.readouterr().err
+    assert {path.name for path in run.iterdir()} == {"run.json", "store", "metrics.jsonl"}
 
 
 def test_a_run_whose_updates_have_no_effect_ends(

@@ -6,7 +6,8 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from mlm_conformance.train.arguments import SETTINGS
 from mlm_conformance.train.curve import draw_curve
 from mlm_conformance.train.documents import Document, given_text, python_prose
 from mlm_conformance.train.export import export_model
-from mlm_conformance.train.folder import Metrics, RunFolder, keep_metrics, read_metrics
+from mlm_conformance.train.folder import Metrics, RefusedRun, RunFolder, keep_metrics, read_metrics
 from mlm_conformance.train.held_out import Evaluation, held_out
 from mlm_conformance.train.loop import Run, interruptible, train
 from mlm_conformance.train.progress import shown
@@ -54,11 +55,14 @@ def run(options: argparse.Namespace) -> int:
     every = (options.evaluate_every, options.checkpoint_every)
     if options.resume:
         with folder.held():
-            return _train(options, backend, folder, _resumed(folder, given, every))
+            begun = _resumed(folder, given, every)
+            with _refusals(options.backend):
+                return _train(options, backend, folder, begun)
     settings, documents = _told(given)
     with folder.begun():
         begun = _new(folder, settings, documents, usual_rhythm(settings).changed(*every))
-        return _train(options, backend, folder, begun)
+        with _refusals(options.backend):
+            return _train(options, backend, folder, begun)
 
 
 class _Begun(NamedTuple):
@@ -113,6 +117,16 @@ def _resumed(
     if rhythm != recorded_rhythm:
         folder.record(settings, fingerprint, rhythm)
     return _Begun(settings, store, rhythm)
+
+
+@contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """What a backend says that it cannot do, as a bad call."""
+    try:
+        yield
+    except NotImplementedError as error:
+        reason = " ".join(str(error).split()) or "it does not say why"
+        raise RefusedRun(f"the backend {name} cannot train this: {reason}") from error
 
 
 def _train(options: argparse.Namespace, backend: Any, folder: RunFolder, begun: _Begun) -> int:

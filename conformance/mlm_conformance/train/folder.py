@@ -14,9 +14,10 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,9 +32,13 @@ from mlm_conformance.train.settings import (
     usual_rhythm,
 )
 
-__all__ = ["Metrics", "RunFolder", "keep_metrics", "read_metrics"]
+__all__ = ["Metrics", "RefusedRun", "RunFolder", "keep_metrics", "read_metrics"]
 
 _FORMAT = "mlm-spec-run/1"
+
+
+class RefusedRun(BadCallError):
+    """The backend cannot train what it is told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +111,14 @@ class RunFolder:
     def begun(self) -> Iterator[None]:
         """Make the folder for a new run, and hold it.
 
+        If the backend refuses the run before it made an update, all is as it was before.
+
         Raises
         ------
         BadCallError : as `require_free` and `held`.
         """
         self.require_free()
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -119,7 +127,23 @@ class RunFolder:
         with self.held():
             self.require_free()  # of what another process did before this one held it
             self.sweep()
-            yield
+            try:
+                yield
+            except RefusedRun:
+                self._discard(made)
+                raise
+
+    def _discard(self, made: Iterable[Path]) -> None:
+        """Remove a run that nothing was trained in, and the folders that were made for it."""
+        trained = any(entry["kind"] == "update" for entry in read_metrics(self.metrics))
+        if trained or self.checkpoint.exists():
+            return
+        shutil.rmtree(self.store, ignore_errors=True)
+        for path in (self.about, self.metrics):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else put something there meanwhile
+            for path in made:
+                path.rmdir()
 
     @contextmanager
     def held(self) -> Iterator[None]:
