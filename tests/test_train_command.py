@@ -220,6 +220,27 @@ def test_ids_of_another_run_are_noticed(tmp_path: Path, capsys: pytest.CaptureFi
     assert "has the fingerprint" in said_of(capsys, *resumed(tmp_path / "run"))
 
 
+def test_a_checkpoint_that_is_gone_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(small_command(tmp_path, "--updates", "1", "--warmup", "0")) == 0
+    run = tmp_path / "run"
+    assert cli.main(resumed(run)) == 0
+    assert capsys.readouterr().err == ""
+    (run / "checkpoint.safetensors").unlink()
+    assert cli.main(resumed(run)) == 0
+    assert capsys.readouterr().err == (
+        f"mlm-spec: warning: {run}/metrics.jsonl has updates up to 1, but there is no "
+        f"{run}/checkpoint.safetensors: they are made again, from the first on\n"
+    )
+
+
+def test_one_document_is_no_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_text(tmp_path, 2)
+    assert cli.main(small_command(tmp_path)) == 2
+    assert re.match(r"1 document, \d+ characters: ", capsys.readouterr().out)
+
+
 def test_a_broken_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(small_command(tmp_path, "--updates", "1", "--warmup", "0")) == 0
     path = tmp_path / "run" / "checkpoint.safetensors"

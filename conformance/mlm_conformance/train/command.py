@@ -88,7 +88,8 @@ def _new(
     folder: RunFolder, settings: Settings, documents: list[Document], rhythm: Rhythm
 ) -> _Begun:
     size = sum(len(document.text) for document in documents)
-    print(f"{len(documents)} documents, {size:,} characters: training a vocabulary", flush=True)
+    count = f"{len(documents)} document{'s' if len(documents) != 1 else ''}"
+    print(f"{count}, {size:,} characters: training a vocabulary", flush=True)
     store = build_store(folder.store, documents, settings.vocabulary, settings.length)
     cut(store, settings.length)  # too little text is refused before anything is recorded
     folder.record(settings, store.fingerprint, rhythm)
@@ -163,6 +164,7 @@ def _train(options: argparse.Namespace, backend: Any, folder: RunFolder, begun: 
 def _loaded(session: Any, folder: RunFolder) -> tuple[int, int]:
     """Give the session the run's checkpoint, if it got that far; its update and its position."""
     if not folder.checkpoint.exists():
+        _say_lost_updates(folder)
         keep_metrics(folder.metrics, -1)
         return 0, 0
     state = read_checkpoint(folder.checkpoint).state  # the form is the same for all backends
@@ -170,6 +172,17 @@ def _loaded(session: Any, folder: RunFolder) -> tuple[int, int]:
     # Before update 1 there was an evaluation, which is made again.
     keep_metrics(folder.metrics, state.update or -1)
     return state.update, state.position
+
+
+def _say_lost_updates(folder: RunFolder) -> None:
+    """Whoever resumes after many updates expects to go on from there."""
+    made = [entry["update"] for entry in read_metrics(folder.metrics) if entry["kind"] == "update"]
+    if made:
+        print(
+            f"mlm-spec: warning: {folder.metrics} has updates up to {made[-1]}, but there is no "
+            f"{folder.checkpoint}: they are made again, from the first on",
+            file=sys.stderr,
+        )
 
 
 def _about(windows: Windows, store: TokenStore, encoder: EncoderConfig, count: int) -> str:
