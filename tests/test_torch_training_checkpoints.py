@@ -51,6 +51,17 @@ def refused(path: Path) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_a_checkpoint_has_the_permissions_of_any_new_file(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        session_of().save(tmp_path / "run.safetensors")
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert found == {"run.safetensors": 0o666 & ~mask}
+
+
 @pytest.mark.parametrize("precision", ["float64", "float32", "float16"])
 def test_a_run_goes_on_from_its_checkpoint_to_the_bit(tmp_path: Path, precision: str) -> None:
     path = tmp_path / "run.safetensors"

@@ -16,7 +16,7 @@ from checkout import ROOT
 from mlm_conformance import cli
 from mlm_conformance.train.arguments import SETTINGS
 from mlm_conformance.train.curve import draw_curve
-from mlm_conformance.train.folder import read_metrics
+from mlm_conformance.train.folder import Metrics, RunFolder, keep_metrics, read_metrics
 from mlm_conformance.train.held_out import Evaluation
 from mlm_conformance.train.progress import Moving, Plain, Seen, shown
 from mlm_conformance.train.settings import SIZES, Settings, recorded_settings, settings_from
@@ -184,6 +184,23 @@ def test_resuming_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "the recorded settings are " in said_of(capsys, *resumed(tmp_path))
 
 
+def test_a_folder_in_which_another_process_trains_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "mlm-spec: another process trains in {}; expected one at a time\n"
+    before = sorted(finished.iterdir())
+    with RunFolder(finished).held():
+        assert said_of(capsys, *resumed(finished)) == message.format(finished)
+    assert sorted(finished.iterdir()) == before
+    run = tmp_path / "run"
+    run.mkdir()
+    with RunFolder(run).held():
+        assert said_of(capsys, *small_command(tmp_path)) == message.format(run)
+    assert list(run.iterdir()) == []
+    with RunFolder(run).held():  # whoever held it before has let go of it
+        pass
+
+
 def test_a_text_that_has_changed_is_noticed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +218,27 @@ def test_ids_of_another_run_are_noticed(tmp_path: Path, capsys: pytest.CaptureFi
     text = about.read_text(encoding="utf-8")
     about.write_text(re.sub(r'"fingerprint": "\w{8}', '"fingerprint": "00000000', text))
     assert "has the fingerprint" in said_of(capsys, *resumed(tmp_path / "run"))
+
+
+def test_a_checkpoint_that_is_gone_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(small_command(tmp_path, "--updates", "1", "--warmup", "0")) == 0
+    run = tmp_path / "run"
+    assert cli.main(resumed(run)) == 0
+    assert capsys.readouterr().err == ""
+    (run / "checkpoint.safetensors").unlink()
+    assert cli.main(resumed(run)) == 0
+    assert capsys.readouterr().err == (
+        f"mlm-spec: warning: {run}/metrics.jsonl has updates up to 1, but there is no "
+        f"{run}/checkpoint.safetensors: they are made again, from the first on\n"
+    )
+
+
+def test_one_document_is_no_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_text(tmp_path, 2)
+    assert cli.main(small_command(tmp_path)) == 2
+    assert re.match(r"1 document, \d+ characters: ", capsys.readouterr().out)
 
 
 def test_a_broken_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +318,25 @@ def test_an_evaluation_is_said_with_perplexity_and_unigram_entropy() -> None:
         "update 7: held-out text 2.0000 nats per selected token (perplexity 7.4); "
         "unigram entropy 3.5000\n"
     )
+
+
+def test_a_score_beyond_all_numbers_is_kept_as_a_text_and_drawn(tmp_path: Path) -> None:
+    assert Evaluation(710.0, 3).perplexity == Evaluation(np.inf, 3).perplexity == np.inf
+    path = tmp_path / "metrics.jsonl"
+    with open(path, "w", encoding="utf-8") as file:
+        for update, nats in enumerate((np.inf, np.nan, 2.5)):
+            Metrics(file).write("evaluation", update, nats=nats, unigram=3.0)
+        file.write('{"kind": "update", "update": 2, "loss": Infinity}\n')  # of an earlier version
+    keep_metrics(path, 2)
+
+    def none(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line, parse_constant=none) for line in lines]
+    assert [entry.get("nats", entry.get("loss")) for entry in found] == ["inf", "nan", 2.5, "inf"]
+    draw_curve(tmp_path / "curve.png", read_metrics(path))
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_on_a_terminal_one_line_moves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from mlm_conformance import cli
+from mlm_conformance.outcomes import BadCallError
 from mlm_conformance.train import held_out as held_out_module
-from mlm_conformance.train.folder import read_metrics
+from mlm_conformance.train.folder import RunFolder, read_metrics
 from mlm_conformance.train.loop import micro_batches
-from mlm_conformance.train.settings import settings_from
+from mlm_conformance.train.settings import Rhythm, settings_from
 from mlm_conformance.train.store import open_store
 from mlm_conformance.train.windows import Windows, cut
 from train_cases import made_text, small_command
@@ -58,6 +59,18 @@ class DoesNothing(Around):
         return dict.fromkeys(names, 0) | {"status": 8}
 
 
+class RefusesStep(Around):
+    def step(self, batches):
+        if self.inner.state()["update"] == int(os.environ.get("HAPPENS_AFTER", "0")):
+            raise NotImplementedError("updates\\nof this kind")
+        return self.inner.step(batches)
+
+
+class RefusesEvaluate(Around):
+    def evaluate(self, batches):
+        raise NotImplementedError("evaluation")
+
+
 class Happens(Around):
     def step(self, batches):
         if self.inner.state()["update"] == int(os.environ.get("HAPPENS_AFTER", "-1")):
@@ -93,6 +106,13 @@ class WithoutSession:
         return fields
 
 
+class WithoutPrecision(WithoutSession):
+    def session(self, **arguments):
+        raise NotImplementedError
+
+
+refuses_session, refuses_step = WithoutPrecision(), Port(RefusesStep)
+refuses_evaluate = Port(RefusesEvaluate)
 counts_one_more, does_nothing, something = Port(CountsOneMore), Port(DoesNothing), Port(Happens)
 without_session = WithoutSession()
 
@@ -234,6 +254,42 @@ def test_a_backend_that_counts_other_positions_is_refused(
     assert "selected positions of the held-out text; expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("session", "it does not say why"),
+        ("step", "updates of this kind"),
+        ("evaluate", "evaluation"),
+    ],
+)
+def test_a_backend_that_refuses_a_run_leaves_one_line_and_no_folder(
+    name: str, reason: str, targets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = f"around:refuses_{name}"
+    said = f"mlm-spec: the backend {backend} cannot train this: {reason}\n"
+    command = small_command(targets, backend=backend)
+    deep = targets / "some" / "where"
+    assert cli.main([*command, "--out", str(deep)]) == 2
+    assert capsys.readouterr().err == said
+    assert not deep.parent.exists()
+    (targets / "run").mkdir()
+    assert cli.main(command) == 2
+    assert list((targets / "run").iterdir()) == []
+
+
+def test_a_run_that_is_refused_after_an_update_stays(
+    targets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HAPPENS_AFTER", "1")
+    assert cli.main(small_command(targets, backend="around:refuses_step")) == 2
+    run = targets / "run"
+    assert {path.name for path in run.iterdir()} == {"run.json", "store", "metrics.jsonl"}
+    again = ["train", "--backend", "around:refuses_session", "--out", str(run), "--resume"]
+    assert cli.main(again) == 2
+    assert "cannot train this: it does not say why" in capsys.readouterr().err
+    assert {path.name for path in run.iterdir()} == {"run.json", "store", "metrics.jsonl"}
+
+
 def test_a_run_whose_updates_have_no_effect_ends(
     targets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,6 +379,42 @@ def test_a_second_ctrl_c_ends_at_once(targets: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HAPPENS_AFTER", "2")
     assert cli.main(small_command(targets, backend="around:something")) == 130
     assert not (targets / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_resumed_run_is_evaluated_and_saved_as_often_as_before_or_as_it_is_told(
+    targets: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAPPENS", "1")
+    monkeypatch.setenv("HAPPENS_AFTER", "1")
+    kept = ("--evaluate-every", "3", "--checkpoint-every", "2")
+    assert cli.main(small_command(targets, *kept, backend="around:something")) == 130
+    run = targets / "run"
+    about = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert about["every"] == {"evaluate": 3, "checkpoint": 2}
+    monkeypatch.setenv("HAPPENS_AFTER", "3")
+    again = ["train", "--backend", "around:something", "--out", str(run), "--resume"]
+    assert cli.main([*again, "--checkpoint-every", "5"]) == 130
+    about = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert about["every"] == {"evaluate": 3, "checkpoint": 5}
+    monkeypatch.setenv("HAPPENS_AFTER", "-1")
+    assert cli.main(again) == 0
+    assert timeless(run / "metrics.jsonl") == timeless(finished / "metrics.jsonl")
+
+
+def test_a_record_of_an_earlier_version_is_resumed_in_the_usual_rhythm(finished: Path) -> None:
+    folder = RunFolder(finished)
+    about = json.loads(folder.about.read_text(encoding="utf-8"))
+    before = folder.about.read_bytes()
+    try:
+        del about["every"]
+        folder.about.write_text(json.dumps(about), encoding="utf-8")
+        assert folder.recorded()[2] == Rhythm(1, 100)
+        for bad in (7, {"evaluate": 0, "checkpoint": 1}, {"evaluate": True, "checkpoint": 1}):
+            folder.about.write_text(json.dumps(about | {"every": bad}), encoding="utf-8")
+            with pytest.raises(BadCallError, match="the recorded numbers of updates are"):
+                folder.recorded()
+    finally:
+        folder.about.write_bytes(before)
 
 
 def test_a_finished_run_that_is_resumed_is_finished(finished: Path) -> None:

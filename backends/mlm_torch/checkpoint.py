@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,7 +76,9 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint, told: Configurati
         _remove_leftovers(where)
         beside = where.with_name(f".{where.name}.{secrets.token_hex(8)}.tmp")
         try:
+            mode = _create(beside)
             save_file(checkpoint.tensors, beside, metadata)
+            beside.chmod(mode)  # safetensors may put a private file of its own in its place
             _put_in_order(beside)
             _flush(beside)
             os.replace(beside, where)
@@ -221,6 +224,15 @@ def _file_errors(where: Path, expected: str) -> Any:
         yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(str(where), f"not usable ({error})"[:300], expected) from error
+
+
+def _create(path: Path) -> int:
+    """Make an empty file; the permissions that this process gives to any new one."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def _put_in_order(path: Path) -> None:

@@ -46,7 +46,7 @@ def add_train(
         "--evaluate-every", metavar="N", type=_positive, help="updates; default: a tenth of all"
     )
     kept.add_argument(
-        "--checkpoint-every", metavar="N", type=_positive, default=100, help="updates; default: 100"
+        "--checkpoint-every", metavar="N", type=_positive, help="updates; default: 100"
     )
     return train
 

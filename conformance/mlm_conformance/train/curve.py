@@ -33,14 +33,14 @@ def draw_curve(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     width = max(1, -(-len(updates) // _SHOWN), len(updates) // 100)
     axes.plot(
         smoothed([entry["update"] for entry in updates], width),
-        smoothed([entry["loss"] for entry in updates], width),
+        smoothed([float(entry["loss"]) for entry in updates], width),
         color=_TRAINING,
         linewidth=1.5,
         label=f"training, means of {width}" if width > 1 else "training",
     )
     if evaluations:
         places = [entry["update"] for entry in evaluations]
-        nats = [entry["nats"] for entry in evaluations]
+        nats = [float(entry["nats"]) for entry in evaluations]
         axes.plot(places, nats, "o-", color=_HELD_OUT, markersize=4, label="held-out text")
         unigram = evaluations[-1]["unigram"]
         axes.axhline(unigram, color=_UNIGRAM, linestyle="--", linewidth=1, label="unigram entropy")

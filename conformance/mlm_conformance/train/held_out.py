@@ -52,7 +52,10 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(self.nats)
+        try:
+            return math.exp(self.nats)
+        except OverflowError:
+            return math.inf
 
 
 def held_out(

@@ -13,7 +13,10 @@ from mlm_spec.policy import MaskingPolicy
 from mlm_spec.presets import PRESETS
 from mlm_spec.training.config import EncoderConfig, TrainingConfig
 
-__all__ = ["SIZES", "Settings", "recorded_settings", "settings_from"]
+__all__ = [
+    "SIZES", "Rhythm", "Settings", "recorded_rhythm", "recorded_settings", "settings_from",
+    "usual_rhythm",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,27 @@ class Settings:
     def to_mapping(self) -> dict[str, Any]:
         """Plain data (JSON)."""
         return asdict(self) | {"text": list(self.text)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """After how many updates each time a run is evaluated, and a checkpoint is written."""
+
+    evaluate: int
+    checkpoint: int = 100
+
+    def changed(self, evaluate: int | None, checkpoint: int | None) -> Rhythm:
+        """With what was given in place of its own."""
+        return Rhythm(evaluate or self.evaluate, checkpoint or self.checkpoint)
+
+    def to_mapping(self) -> dict[str, int]:
+        """Plain data (JSON)."""
+        return asdict(self)
+
+
+def usual_rhythm(settings: Settings) -> Rhythm:
+    """An evaluation after each tenth of the updates."""
+    return Rhythm(max(1, settings.updates // 10))
 
 
 _SHAPES: Mapping[str, dict[str, Any]] = MappingProxyType(
@@ -151,3 +175,20 @@ def recorded_settings(mapping: Mapping[str, Any]) -> Settings:
             f"expected {', '.join(sorted(names))}"
         )
     return Settings(**{**mapping, "text": tuple(mapping["text"])})
+
+
+def recorded_rhythm(mapping: Any) -> Rhythm:
+    """The way back from `Rhythm.to_mapping`.
+
+    Raises
+    ------
+    BadCallError : something else.
+    """
+    names = [field.name for field in fields(Rhythm)]
+    known = isinstance(mapping, dict) and sorted(mapping) == sorted(names)
+    if known and all(type(value) is int and value > 0 for value in mapping.values()):
+        return Rhythm(**mapping)
+    raise BadCallError(
+        f"the recorded numbers of updates are {str(mapping)[:200]}; "
+        f"expected {' and '.join(names)}, each an integer from 1 on"
+    )
