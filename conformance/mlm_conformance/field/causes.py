@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TRAINER", "TRAINER_AND_BERT"]
+__all__ = ["COLLATOR_OF_WORDS", "TRAINER", "TRAINER_AND_BERT"]
 
 _CLIP = (
     "Clipping is torch's clip_grad_norm_, whose factor is c/(norm + 1e-6) "
@@ -44,4 +44,11 @@ TRAINER_AND_BERT = {
     **dict.fromkeys(("MLM-ENC-12", "MLM-TRN-1"), _SUM_OF_MEANS),
     "MLM-TRN-2": f"{_SUM_OF_MEANS} {_CLIP}",
     "MLM-TRN-4": f"{_NOTHING} So is the loss of an update with one micro-batch of nothing.",
+}
+
+#: Hugging Face's collator of whole words.
+COLLATOR_OF_WORDS = {
+    "MLM-DST-8": "A token that is marked in special_tokens_mask ends its word: what follows is a "
+    "word of its own, though the offsets touch (`_calc_word_ids_and_prob_mask`). Words without "
+    "such a token within are whole.",
 }

@@ -7,7 +7,7 @@ does with a plain data set; otherwise it is given a ``special_tokens_mask`` in w
 positions are marked too.
 
 With ``whole_word_mask`` it has the port ``sample_words`` and no other.  Words reach it as they do
-in use, as character offsets that touch within a word, so pieces of a word have to be neighbours.
+in use, as character offsets that touch within a word, ineligible pieces included.
 It would replace any weights by 1, 0, 0, and warn: other weights are refused here.
 
 The PyTorch path also has ``sample_parallel``, by the data loading of `hf_loading`; with ``seed=``
@@ -134,7 +134,6 @@ class WordCollator:
         require(None if alone else "with whole words it shows nothing but the mask token")
         require(why_not(policy, (WholeWord,)))
         rows = _rows(tokens, eligible, policy, word_id)
-        require(None if _are_neighbours(rows, word_id) else "pieces of a word are neighbours")
         transformers.set_seed(seed_of(tokens, eligible, policy, n))
         return _drawn(_collator(policy, self.path, whole_word_mask=True), rows, n)
 
@@ -197,7 +196,7 @@ def _rows(
         if not eligible.all():  # of the batch: the tokenizer wants the same keys in all rows
             row["special_tokens_mask"] = special.astype(np.int64).tolist()
         if word_id is not None:
-            row["offset_mapping"] = _offsets(word_id[i], special).tolist()
+            row["offset_mapping"] = _offsets(word_id[i], np.asarray(marks, bool)).tolist()
         rows.append(row)
     return rows
 
@@ -213,17 +212,6 @@ def _collator(policy: MaskingPolicy, path: _Path, **options: Any) -> Any:
         return_tensors=path,
         **options,
     )
-
-
-def _are_neighbours(rows: list[dict[str, Any]], word_id: _Array) -> bool:
-    """Whether the offsets of each word's candidates touch: those of specials are 0."""
-    for row, words in zip(rows, word_id, strict=True):
-        there = np.array([start != end for start, end in row["offset_mapping"]], np.bool_)
-        for word in np.unique(words[there]):
-            columns = np.flatnonzero(there & (words == word))
-            if columns[-1] - columns[0] + 1 != len(columns):
-                return False
-    return True
 
 
 def _offsets(word_id: _Array, special: _Array) -> _Array:

@@ -309,12 +309,14 @@ PEERS: Sequence[Peer] = (
         "whole_word_torch_path",
         'whole_word_mask=True, return_tensors="pt"',
         _WORDS_ALONE,
+        causes=causes.COLLATOR_OF_WORDS,
     ),
     _collator(
         "hf-collator-words-numpy",
         "whole_word_numpy_path",
         'whole_word_mask=True, return_tensors="np"',
         _WORDS_ALONE,
+        causes=causes.COLLATOR_OF_WORDS,
     ),
     _keras(
         "keras-hub",
