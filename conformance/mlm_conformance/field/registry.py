@@ -172,7 +172,7 @@ def _keras(
 _TOO_SLOW = {
     check.requirement: "its rows are masked one by one: a test of counts would take hours"
     for check in CHECKS
-    if check.requirement.startswith("MLM-DST-")
+    if check.requirement.startswith("MLM-DST-") and check.port.startswith("sample")
 }
 
 
