@@ -36,6 +36,7 @@ class Profile:
 
 #: A session compiles programs for each encoder: more than a quick run has time for.
 _TRAINING = ("ENC", "OPT", "TRN", "CKP")
+#: `mlm_conformance.ports.OPENS`, which imports more than a list of profiles should.
 _SESSIONS = ("session", "replica_session", "device_session")
 
 PROFILES: Mapping[str, Profile] = {

@@ -28,6 +28,7 @@ __all__ = [
     "gradients_in_a_narrow_dtype",
     "masters_in_a_narrow_dtype",
     "masters_in_a_narrow_dtype_from_the_start",
+    "scales_that_hold_are_never_used",
     "squares_may_overflow",
     "the_scale_counts_good_updates_in_a_row",
     "the_scale_doubles_one_update_late",
@@ -285,3 +286,15 @@ def the_scale_stays_in_the_gradients(parts: Parts) -> Parts:
 
     scales: list[float] = []
     return replace(parts, start=start, mean=mean)
+
+
+@wrong("MLM-TRN-9", _GROWS)
+def scales_that_hold_are_never_used(parts: Parts) -> Parts:
+    """Scales above 2¹⁵ are never used, though nothing overflows."""
+
+    def is_held(mean: Any, scale: float, precision: str) -> bool:
+        if precision == "float16" and scale > 2.0**15:
+            return False
+        return parts.is_held(mean, scale, precision)
+
+    return replace(parts, is_held=is_held)
